@@ -1,0 +1,7 @@
+"""`python -m shardprof`: the same as the `shardprof` command."""
+
+import sys
+
+from shardprof.cli import main
+
+sys.exit(main())

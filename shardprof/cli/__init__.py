@@ -1,0 +1,79 @@
+"""The command line: one module a subcommand, found by discovery; a module's docstring is its `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from shardprof import __version__
+from shardprof.errors import ShardprofError
+
+USAGE_ERROR = 2
+
+
+class Command(Protocol):
+    """What a module in this folder provides."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; the result is the exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; bad input is one line on stderr and exit code 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except ShardprofError as error:
+        sys.stderr.write(f"shardprof: {error}\n")
+        return USAGE_ERROR
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away (`shardprof report | head`): nothing to complain about
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    names = _command_names()
+    if arguments and arguments[0] in names:
+        command, parser = _load(arguments[0])
+        return command.run(parser.parse_args(arguments[1:]))
+    _overview(names).parse_args(arguments or ["--help"])
+    return USAGE_ERROR
+
+
+def _command_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def _load(name: str) -> tuple[Command, argparse.ArgumentParser]:
+    module = importlib.import_module(f"{__name__}.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"shardprof {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command = cast(Command, module)
+    command.add_arguments(parser)
+    return command, parser
+
+
+def _overview(names: list[str]) -> argparse.ArgumentParser:
+    summaries = []
+    for name in names:
+        doc = importlib.import_module(f"{__name__}.{name}").__doc__ or ""
+        summaries.append(f"  {name:<10} {doc.splitlines()[0]}")
+    parser = argparse.ArgumentParser(
+        prog="shardprof",
+        description="Where did the time of a distributed training go, who is late, and what to change.\n\n"
+        "commands:\n" + "\n".join(summaries) + "\n\nexample:\n"
+        "  shardprof record -- torchrun --nproc-per-node 8 train.py\n  shardprof report",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="`shardprof COMMAND --help` explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"shardprof {__version__}")
+    parser.add_argument("command", choices=names, metavar="COMMAND", help="one of the commands above")
+    return parser

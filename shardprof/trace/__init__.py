@@ -1,0 +1,1 @@
+"""The run folder and the traces in it: what recording writes and everything else reads."""

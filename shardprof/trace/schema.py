@@ -1,0 +1,251 @@
+"""The run folder: where its files lie and what their records hold. Used inside ranks, so it imports nothing but Python.
+
+    run.json                       RunRecord, written when recording starts and again when it ends
+    hosts/<name>/host.json         HostRecord of one node, written by its launcher
+    hosts/<name>/counters.jsonl    a CounterRecord a line, appended
+    ranks/00000/rank.json          RankRecord, rewritten when something about the rank becomes known
+    ranks/00000/steps.jsonl        a StepRecord a line, appended: always on
+    ranks/00000/trace.json.gz      Kineto's trace of the captured steps (`trace.1.json.gz`, ... for further windows);
+                                   without `.gz` where the rank was stopped before it was compressed
+
+Whole files are replaced atomically, the others only grow: a writer that is killed costs at most its last record.
+Times are nanoseconds since the Unix epoch on the rank's own clock, sizes are bytes; None is "not measured".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+RUN_SCHEMA = "shardprof.run/1"
+RUN_FILE = "run.json"
+HOST_FILE = "host.json"
+COUNTERS_FILE = "counters.jsonl"
+RANK_FILE = "rank.json"
+STEPS_FILE = "steps.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturePlan:
+    """Which steps torch.profiler captures, and with what detail.
+
+    Steps `first_step` .. `first_step + steps - 1` are captured after `warmup_steps`; with `repeat` > 1 the same
+    pass/warm-up/capture cycle runs again from there. `shapes` None means: where sizes need it (no NCCL).
+    """
+
+    first_step: int = 7
+    steps: int = 5
+    warmup_steps: int = 2
+    repeat: int = 1
+    shapes: bool | None = None
+    stack: bool = False
+    memory: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a node's part of the job ended."""
+
+    exit_code: int
+    ended_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRecord:
+    """One node: who it is, what was sampled there, how its part of the job ended (None: still running or killed).
+
+    `identity` tells two nodes of one name apart; `launcher_pid` is the recorder's process on it.
+    """
+
+    name: str
+    identity: str
+    launcher_pid: int
+    cpu_count: int
+    memory_bytes: int
+    sample_interval_ns: int
+    outcome: Outcome | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What was run and what came of it. `outcome` is None while the job runs or when the recorder was killed.
+
+    `dropped_records` counts what shardprof lost by its own fault, `always_on_share` is the share of step time that
+    its hooks took outside captured steps (None: too few steps to tell).
+    """
+
+    schema: str = RUN_SCHEMA
+    command: tuple[str, ...]
+    launcher: str
+    started_ns: int
+    plan: CapturePlan
+    versions: dict[str, str]
+    environment: dict[str, str]
+    hosts: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    process_groups: tuple[ProcessGroup, ...] = ()
+    dropped_records: int = 0
+    always_on_share: float | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessGroup:
+    """A process group as torch names it; `description` tells shard from replicate groups (`mesh_shard`, ...)."""
+
+    name: str
+    description: str
+    backend: str
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A captured window: steps `first_step` .. `last_step`, in `file`.
+
+    `profiler` is "shardprof", or "user" for a trace that the script's own torch.profiler exported (`file` is then
+    wherever it wrote it). `export_ns` is what writing it cost the rank.
+    """
+
+    first_step: int
+    last_step: int
+    file: str
+    profiler: str = "shardprof"
+    export_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRecord:
+    """One rank: where it ran, what trained it, what was captured and what went wrong in recording it.
+
+    `framework` is "FSDP2", "FSDP1", "DDP", "DeepSpeed" or "" (none seen); `settings` is what its adapter could read
+    (`strategy`, `zero_stage`, `precision`, `mesh`, `parameters`, ...), all optional.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    host: str
+    pid: int
+    device: str
+    started_ns: int
+    versions: dict[str, str]
+    framework: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    process_groups: tuple[ProcessGroup, ...] = ()
+    windows: tuple[Window, ...] = ()
+    dropped_records: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One training step of one rank; phases are time on the main thread, None where the phase was not seen.
+
+    `hook_ns` is what shardprof's own hooks took of it, starting and exporting the profiler included.
+    """
+
+    step: int
+    begin_ns: int
+    end_ns: int
+    data_ns: int | None = None
+    forward_ns: int | None = None
+    backward_ns: int | None = None
+    optimizer_ns: int | None = None
+    captured: bool = False
+    hook_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterRecord:
+    """One sample of one source on one node: `values` by subject ("rank 0", "eth0", "node"), then by counter name."""
+
+    time_ns: int
+    source: str
+    values: dict[str, dict[str, float]]
+
+
+class RunFolder:
+    """The paths of one run folder. Makes nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run_file = root / RUN_FILE
+
+    def rank(self, rank: int) -> Path:
+        """The folder of one rank."""
+        return self.root / "ranks" / f"{rank:05d}"
+
+    def host(self, name: str) -> Path:
+        """The folder of one node."""
+        return self.root / "hosts" / name
+
+    def rank_folders(self) -> list[Path]:
+        """The ranks that checked in, in order."""
+        return sorted(self.root.glob("ranks/[0-9]*"))
+
+    def host_folders(self) -> list[Path]:
+        """The nodes whose launchers checked in."""
+        return sorted(path for path in self.root.glob("hosts/*") if path.is_dir())
+
+
+R = TypeVar("R")
+
+
+def to_json(record: Any) -> str:
+    """A record as one line of JSON."""
+    return json.dumps(dataclasses.asdict(record), separators=(", ", ": "))
+
+
+def from_json(record_type: type[R], values: dict[str, Any]) -> R:
+    """A record from decoded JSON. Unknown names are ignored, so that a newer writer can be read.
+
+    Raises TypeError or ValueError where a required field is missing or a nested record has another shape.
+    """
+    known = {}
+    for spec in dataclasses.fields(record_type):  # type: ignore[arg-type]
+        if spec.name in values:
+            known[spec.name] = _revive(spec.name, values[spec.name])
+    return record_type(**known)
+
+
+_NESTED: dict[str, type[Any]] = {"plan": CapturePlan, "outcome": Outcome}
+_NESTED_LISTS: dict[str, type[Any]] = {"process_groups": ProcessGroup, "windows": Window}
+
+
+def _revive(name: str, value: Any) -> Any:
+    if name in _NESTED and value is not None:
+        return from_json(_NESTED[name], value)
+    if name in _NESTED_LISTS:
+        return tuple(from_json(_NESTED_LISTS[name], item) for item in value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def write_whole(path: Path, record: Any) -> None:
+    """Replace `path` by the record, atomically: a reader sees the old file or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+    partial.replace(path)
+
+
+def read_whole(record_type: type[R], path: Path) -> R:
+    """The record in `path`; OSError, ValueError or TypeError where it cannot be had."""
+    return from_json(record_type, json.loads(path.read_text()))
+
+
+def read_lines(record_type: type[R], path: Path) -> Iterator[R]:
+    """The records of an append-only file; a torn last line is left out, a missing file is empty."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                yield from_json(record_type, json.loads(line))
+            except (ValueError, TypeError):
+                continue
