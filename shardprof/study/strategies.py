@@ -1,0 +1,220 @@
+"""How the training is spread over ranks: one name, one function; each turns a model into something that trains.
+
+All of them run AdamW with the same hyperparameters on fp32 master weights. Lower precision is the framework's own:
+autocast for one process and DDP, mixed-precision policies for FSDP (gradients reduced in that precision too), the
+engine's for ZeRO, whose other knobs stay as DeepSpeed ships them. Accumulation is each framework's plain one: FSDP
+and DDP communicate on every micro-batch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    FullyShardedDataParallel,
+    MixedPrecision,
+    MixedPrecisionPolicy,
+    ShardingStrategy,
+    fully_shard,
+)
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+from torch.distributed.fsdp.wrap import CustomPolicy
+from torch.nn.parallel import DistributedDataParallel
+
+from shardprof.study.errors import WorkloadError
+from shardprof.study.model import blocks
+from shardprof.study.world import World
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WEIGHT_DECAY = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What all strategies are told; `batch_size` is samples a rank and micro-batch, `shard_size` is ranks."""
+
+    precision: str = "fp32"
+    batch_size: int = 32
+    accumulation: int = 1
+    lr: float = 1e-3
+    shard_size: int = 2
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The element type that the model computes in."""
+        return PRECISIONS[self.precision]
+
+
+class Trainer(Protocol):
+    """A sharded model with its optimizer."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits, in fp32."""
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        """Add the gradients of one micro-batch; after the `last` one of a step, update the weights."""
+
+    def eval(self) -> None:
+        """Training is over: what follows only looks."""
+
+
+Strategy = Callable[[nn.Module, World, Settings], Trainer]
+
+
+def single(model: nn.Module, world: World, settings: Settings) -> Trainer:
+    """One process, nothing to communicate."""
+    return _TorchTrainer(model.to(world.device), settings, world, autocast=True)
+
+
+def ddp(model: nn.Module, world: World, settings: Settings) -> Trainer:
+    """DistributedDataParallel: every rank holds everything, gradients are all-reduced in buckets."""
+    device_ids = [world.device.index] if world.device.type == "cuda" else None
+    return _TorchTrainer(DistributedDataParallel(model.to(world.device), device_ids), settings, world, autocast=True)
+
+
+def fsdp1(model: nn.Module, world: World, settings: Settings, *, sharding: ShardingStrategy) -> Trainer:
+    """FullyShardedDataParallel, each transformer block a unit."""
+    units = set(blocks(model))
+    hybrid = sharding is ShardingStrategy.HYBRID_SHARD
+    sharded = FullyShardedDataParallel(
+        model,
+        auto_wrap_policy=CustomPolicy(lambda module: module in units),
+        sharding_strategy=sharding,
+        device_mesh=_hybrid_mesh(world, settings) if hybrid else None,
+        mixed_precision=MixedPrecision(settings.dtype, settings.dtype, settings.dtype),
+        device_id=world.device,
+        use_orig_params=True,
+    )
+    return _TorchTrainer(sharded, settings, world, scaler=ShardedGradScaler)
+
+
+def fsdp2(
+    model: nn.Module, world: World, settings: Settings, *, reshard: bool | None = None, hybrid: bool = False
+) -> Trainer:
+    """fully_shard on each transformer block, then on the rest; `reshard` None is its default (all but the root)."""
+    mesh = _hybrid_mesh(world, settings) if hybrid else init_device_mesh(world.device.type, (world.size,))
+    policy = MixedPrecisionPolicy(param_dtype=settings.dtype, reduce_dtype=settings.dtype)
+    model.to(world.device)
+    for module in [*blocks(model), model]:
+        fully_shard(module, mesh=mesh, reshard_after_forward=reshard, mp_policy=policy)
+    return _TorchTrainer(model, settings, world)
+
+
+def zero(model: nn.Module, world: World, settings: Settings, *, stage: int) -> Trainer:
+    """DeepSpeed's engine at one ZeRO stage, as it ships."""
+    return _EngineTrainer(model, settings, stage)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "none": single,
+    "ddp": ddp,
+    "fsdp1-full": partial(fsdp1, sharding=ShardingStrategy.FULL_SHARD),
+    "fsdp1-grad-op": partial(fsdp1, sharding=ShardingStrategy.SHARD_GRAD_OP),
+    "fsdp1-hybrid": partial(fsdp1, sharding=ShardingStrategy.HYBRID_SHARD),
+    "fsdp2-full": fsdp2,
+    "fsdp2-grad-op": partial(fsdp2, reshard=False),
+    "fsdp2-hybrid": partial(fsdp2, hybrid=True),
+    "zero0": partial(zero, stage=0),
+    "zero1": partial(zero, stage=1),
+    "zero2": partial(zero, stage=2),
+    "zero3": partial(zero, stage=3),
+}
+
+
+def check(name: str, world: World, settings: Settings) -> None:
+    """Raise WorkloadError for what this strategy cannot do here, before any rank is connected."""
+    if name == "none" and world.size > 1:
+        raise WorkloadError(f"strategy none is for one process, not for {world.size}", "choose another --strategy")
+    if name.endswith("-hybrid") and world.size % settings.shard_size:
+        raise WorkloadError(
+            f"{world.size} ranks do not divide into shard groups of {settings.shard_size}", "--shard-size"
+        )
+    if name.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
+        raise WorkloadError(
+            f"strategy {name} needs deepspeed, which is not installed", "pip install shardprof[deepspeed]"
+        )
+    if name.startswith("zero") and settings.precision == "fp16" and world.device.type == "cpu":
+        raise WorkloadError("DeepSpeed has no fp16 on a CPU", "try --precision bf16")
+
+
+def _hybrid_mesh(world: World, settings: Settings) -> DeviceMesh:
+    shape = (world.size // settings.shard_size, settings.shard_size)
+    return init_device_mesh(world.device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+
+def _adamw(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=WEIGHT_DECAY)
+
+
+class _TorchTrainer:
+    """The plain PyTorch loop around whatever module a strategy made."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Settings,
+        world: World,
+        *,
+        scaler: type[torch.amp.GradScaler] = torch.amp.GradScaler,
+        autocast: bool = False,
+    ) -> None:
+        self._model = model
+        self._optimizer = _adamw(model, settings)
+        self._accumulation = settings.accumulation
+        self._scaler = scaler(device=world.device.type, enabled=settings.precision == "fp16")
+        self._lower_precision = partial(
+            torch.autocast, world.device.type, settings.dtype, enabled=autocast and settings.precision != "fp32"
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with self._lower_precision():
+            logits: torch.Tensor = self._model(images)
+        return logits.float()
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        self._scaler.scale(loss / self._accumulation).backward()  # type: ignore[no-untyped-call]
+        if last:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            self._optimizer.zero_grad()
+
+    def eval(self) -> None:
+        self._model.eval()
+
+
+class _EngineTrainer:
+    """DeepSpeed's engine: it scales, accumulates and decides itself when a step is complete."""
+
+    def __init__(self, model: nn.Module, settings: Settings, stage: int) -> None:
+        import deepspeed
+
+        # It calls collectives by names that torch 2.13 deprecates: a warning a call would drown the output.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+        config: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": settings.batch_size,
+            "gradient_accumulation_steps": settings.accumulation,
+            "zero_optimization": {"stage": stage},
+        }
+        if settings.precision != "fp32":
+            config[settings.precision] = {"enabled": True}
+        self._engine, *_ = deepspeed.initialize(model=model, optimizer=_adamw(model, settings), config=config)
+        self._dtype = settings.dtype
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._engine(images.to(self._dtype))
+        return logits.float()
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        self._engine.backward(loss)
+        self._engine.step()
+
+    def eval(self) -> None:
+        self._engine.eval()

@@ -1,0 +1,1 @@
+"""Training scripts that torchrun, deepspeed and plain python can start."""
