@@ -1,0 +1,130 @@
+// The door between Python and the core: types in, types out, no logic. Waits for the core without the GIL.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <utility>
+
+#include "shardprof/intervals.h"
+#include "shardprof/trace_file.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+// n x 2 int64: begin_ns, end_ns.
+using IntervalArray = nb::ndarray<const int64_t, nb::numpy, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Column = nb::ndarray<nb::numpy, const T, nb::ndim<1>>;
+
+std::span<const shardprof::Interval> as_span(const IntervalArray& array) {
+  static_assert(sizeof(shardprof::Interval) == 2 * sizeof(int64_t));
+  return {reinterpret_cast<const shardprof::Interval*>(array.data()), array.shape(0)};
+}
+
+// Hands a vector to NumPy, which frees it.
+template <typename Array, typename T>
+Array hand_over(std::vector<T>&& values, std::initializer_list<size_t> shape) {
+  auto kept = std::make_unique<std::vector<T>>(std::move(values));
+  const void* data = kept->data();
+  nb::capsule owner(kept.release(), [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return Array(data, shape, owner);
+}
+
+using Matrix = nb::ndarray<nb::numpy, const int64_t, nb::ndim<2>>;
+
+Matrix hand_over_set(shardprof::IntervalSet&& set) {
+  const size_t rows = set.size();
+  return hand_over<Matrix>(std::move(set), {rows, 2});
+}
+
+// A view into the trace: the column lives as long as anything refers to it.
+template <typename T>
+Column<T> column(const shardprof::TraceFile& trace, const std::vector<T>& values) {
+  return Column<T>(values.data(), {values.size()}, nb::find(trace));
+}
+
+// Traces hold bytes that are no UTF-8, in kernel names of all places.
+nb::str text(const std::string& value) {
+  return nb::steal<nb::str>(
+      PyUnicode_DecodeUTF8(value.data(), static_cast<Py_ssize_t>(value.size()), "replace"));
+}
+
+nb::list texts(const std::vector<std::string>& values) {
+  nb::list list;
+  for (const std::string& value : values) list.append(text(value));
+  return list;
+}
+
+shardprof::TraceFile read_trace(const std::string& path, std::vector<std::string> skip_categories,
+                                std::vector<std::string> detail_name_prefixes, std::string detail_argument) {
+  const shardprof::ReadOptions options{std::move(skip_categories), std::move(detail_name_prefixes),
+                                       std::move(detail_argument)};
+  nb::gil_scoped_release unlocked;
+  auto trace = shardprof::read_trace(path, options);
+  if (trace.ok()) return std::move(trace.value());
+  nb::gil_scoped_acquire locked;
+  throw nb::value_error(trace.error().message.c_str());
+}
+
+Matrix merge(const IntervalArray& intervals) {
+  shardprof::IntervalSet set;
+  {
+    nb::gil_scoped_release unlocked;
+    set = shardprof::merge(as_span(intervals));
+  }
+  return hand_over_set(std::move(set));
+}
+
+Matrix intersect(const IntervalArray& a, const IntervalArray& b) {
+  return hand_over_set(shardprof::intersect(as_span(a), as_span(b)));
+}
+
+Column<int64_t> covered_ns(const IntervalArray& set, const IntervalArray& windows) {
+  const size_t rows = windows.shape(0);
+  return hand_over<Column<int64_t>>(shardprof::covered_ns(as_span(set), as_span(windows)), {rows});
+}
+
+Matrix partition_ns(const std::vector<IntervalArray>& classes, const IntervalArray& windows) {
+  std::vector<shardprof::IntervalSet> sets;
+  for (const IntervalArray& array : classes) sets.emplace_back(as_span(array).begin(), as_span(array).end());
+  std::vector<int64_t> cells;
+  {
+    nb::gil_scoped_release unlocked;
+    cells = shardprof::partition_ns(sets, as_span(windows));
+  }
+  return hand_over<Matrix>(std::move(cells), {windows.shape(0), classes.size() + 1});
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The compiled core of shardprof. Used through shardprof.engine only.";
+  m.attr("ABSENT") = shardprof::absent;
+  using shardprof::TraceFile;
+  nb::class_<TraceFile>(m, "TraceFile")
+      .def_prop_ro("begin_ns", [](const TraceFile& t) { return column(t, t.columns.begin_ns); })
+      .def_prop_ro("end_ns", [](const TraceFile& t) { return column(t, t.columns.end_ns); })
+      .def_prop_ro("name", [](const TraceFile& t) { return column(t, t.columns.name); })
+      .def_prop_ro("category", [](const TraceFile& t) { return column(t, t.columns.category); })
+      .def_prop_ro("thread", [](const TraceFile& t) { return column(t, t.columns.thread); })
+      .def_prop_ro("correlation", [](const TraceFile& t) { return column(t, t.columns.correlation); })
+      .def_prop_ro("external_id", [](const TraceFile& t) { return column(t, t.columns.external_id); })
+      .def_prop_ro("stream", [](const TraceFile& t) { return column(t, t.columns.stream); })
+      .def_prop_ro("detail_row", [](const TraceFile& t) { return column(t, t.detail_row); })
+      .def_prop_ro("detail_json", [](const TraceFile& t) { return texts(t.detail_json); })
+      .def_prop_ro("names", [](const TraceFile& t) { return texts(t.names.strings()); })
+      .def_prop_ro("categories", [](const TraceFile& t) { return texts(t.categories.strings()); })
+      .def_prop_ro("threads", [](const TraceFile& t) { return texts(t.threads.strings()); })
+      .def_prop_ro("metadata_json", [](const TraceFile& t) { return text(t.metadata_json); })
+      .def_ro("lost_events", &TraceFile::lost_events)
+      .def_ro("truncated", &TraceFile::truncated);
+  m.def("read_trace", &read_trace, "path"_a, "skip_categories"_a, "detail_name_prefixes"_a, "detail_argument"_a);
+  m.def("merge", &merge, "intervals"_a);
+  m.def("intersect", &intersect, "a"_a, "b"_a);
+  m.def("covered_ns", &covered_ns, "set"_a, "windows"_a);
+  m.def("partition_ns", &partition_ns, "classes"_a, "windows"_a);
+}

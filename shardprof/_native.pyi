@@ -1,0 +1,30 @@
+import numpy as np
+import numpy.typing as npt
+
+ABSENT: int
+
+class TraceFile:
+    begin_ns: npt.NDArray[np.int64]
+    end_ns: npt.NDArray[np.int64]
+    name: npt.NDArray[np.uint32]
+    category: npt.NDArray[np.uint32]
+    thread: npt.NDArray[np.uint32]
+    correlation: npt.NDArray[np.int64]
+    external_id: npt.NDArray[np.int64]
+    stream: npt.NDArray[np.int64]
+    detail_row: npt.NDArray[np.uint32]
+    detail_json: list[str]
+    names: list[str]
+    categories: list[str]
+    threads: list[str]
+    metadata_json: str
+    lost_events: int
+    truncated: bool
+
+def read_trace(
+    path: str, skip_categories: list[str], detail_name_prefixes: list[str], detail_argument: str
+) -> TraceFile: ...
+def merge(intervals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+def intersect(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+def covered_ns(set: npt.NDArray[np.int64], windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+def partition_ns(classes: list[npt.NDArray[np.int64]], windows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...

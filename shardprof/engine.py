@@ -1,0 +1,94 @@
+"""The compiled core, seen from Python: traces as columns, sets of time, exact sums. The only importer of `_native`.
+
+Times are int64 nanoseconds. A set of time is an `Intervals` array of shape (n, 2): begin_ns, end_ns of half-open
+intervals. "Merged" means sorted, without empty, overlapping or touching intervals, as `merge` makes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shardprof import _native
+from shardprof._native import TraceFile
+from shardprof.errors import UnreadableTraceError
+
+__all__ = [
+    "ABSENT",
+    "NOTHING",
+    "Int64s",
+    "Intervals",
+    "TraceFile",
+    "UInt32s",
+    "covered_ns",
+    "intersect",
+    "length_ns",
+    "merge",
+    "partition_ns",
+    "read_trace",
+    "union",
+]
+
+Intervals = npt.NDArray[np.int64]
+Int64s = npt.NDArray[np.int64]
+UInt32s = npt.NDArray[np.uint32]
+
+ABSENT: int = _native.ABSENT
+"""Stands in `correlation`, `external_id` and `stream` where an event has no such argument."""
+
+NOTHING: Intervals = np.empty((0, 2), dtype=np.int64)
+
+
+def read_trace(
+    path: Path, *, skip_categories: Sequence[str], detail_name_prefixes: Sequence[str], detail_argument: str
+) -> TraceFile:
+    """The events with a duration of a Kineto Chrome trace (plain or gzip), as columns in the order of the file.
+
+    Events of `skip_categories` cost no memory. The arguments of events whose name begins with one of
+    `detail_name_prefixes`, or that have a `detail_argument`, are kept as JSON text. What is damaged is left out and
+    counted. Raises UnreadableTraceError for what is no trace at all.
+    """
+    try:
+        return _native.read_trace(os.fspath(path), list(skip_categories), list(detail_name_prefixes), detail_argument)
+    except ValueError as error:
+        raise UnreadableTraceError(
+            f"{path} is not readable as a trace: {error}",
+            "a trace is a Chrome trace of torch.profiler (.json or .json.gz), or a folder of them",
+        ) from error
+
+
+def merge(intervals: Intervals) -> Intervals:
+    """The union of intervals in any order, merged."""
+    return _native.merge(np.ascontiguousarray(intervals))
+
+
+def union(*sets: Intervals) -> Intervals:
+    """The time in any of the sets, merged."""
+    return merge(np.concatenate(sets)) if sets else NOTHING
+
+
+def intersect(a: Intervals, b: Intervals) -> Intervals:
+    """The time in both merged sets, merged."""
+    return _native.intersect(a, b)
+
+
+def length_ns(merged: Intervals) -> int:
+    """How much time a merged set holds."""
+    return int((merged[:, 1] - merged[:, 0]).sum())
+
+
+def covered_ns(merged: Intervals, windows: Intervals) -> Int64s:
+    """How much of each window a merged set covers, shape (windows,)."""
+    return _native.covered_ns(merged, np.ascontiguousarray(windows))
+
+
+def partition_ns(classes: Sequence[Intervals], windows: Intervals) -> Int64s:
+    """What each window's time went to: the first merged class that covers it, shape (windows, classes + 1).
+
+    The last column is the time that no class covers; a row sums to its window's length, exactly.
+    """
+    return _native.partition_ns(list(classes), np.ascontiguousarray(windows))

@@ -1,0 +1,57 @@
+"""The events of one rank as columns, with the few questions that everything asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shardprof.engine import Int64s, Intervals, UInt32s
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """One row an event with a duration, in the order of the file. Times are nanoseconds on the rank's own clock.
+
+    `name`, `category` and `thread` are indices into the tuples of the same names in the plural; `correlation`,
+    `external_id` and `stream` are `engine.ABSENT` where an event has none. `details` holds, by row, the arguments of
+    communication events.
+    """
+
+    begin_ns: Int64s
+    end_ns: Int64s
+    name: UInt32s
+    category: UInt32s
+    thread: UInt32s
+    correlation: Int64s
+    external_id: Int64s
+    stream: Int64s
+    names: tuple[str, ...]
+    categories: tuple[str, ...]
+    threads: tuple[str, ...]
+    details: dict[int, dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.begin_ns)
+
+    def in_categories(self, *wanted: str) -> Mask:
+        """Which rows are of one of these categories."""
+        return np.isin(self.category, [i for i, category in enumerate(self.categories) if category in wanted])
+
+    def named(self, matches: Callable[[str], object]) -> Mask:
+        """Which rows have a name that `matches` accepts; it is asked once a distinct name."""
+        accepted = np.fromiter((bool(matches(name)) for name in self.names), dtype=np.bool_, count=len(self.names))
+        return accepted[self.name] if len(self.names) else np.zeros(len(self), dtype=np.bool_)
+
+    def intervals(self, rows: Mask | Int64s) -> Intervals:
+        """Begin and end of some rows, shape (rows, 2), as they are: not merged."""
+        return np.stack((self.begin_ns[rows], self.end_ns[rows]), axis=1)
+
+    def name_of(self, row: int) -> str:
+        """The name of one event."""
+        return self.names[int(self.name[row])]

@@ -1,0 +1,75 @@
+"""Which process group a collective ran in: names, descriptions and ranks, from the trace's header."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from shardprof.trace.activities import ProcessGroup
+
+
+class GroupTable:
+    """The process groups of a trace, from its `distributedInfo` (absent in traces of a single process)."""
+
+    def __init__(self, distributed_info: dict[str, Any]) -> None:
+        configured = distributed_info.get("pg_config")
+        entries = configured if isinstance(configured, list) else []
+        self._groups = {str(entry.get("pg_name", "")): _from_config(entry) for entry in entries}
+        world_size = distributed_info.get("world_size")
+        if not self._groups and isinstance(world_size, int):
+            ranks = tuple(range(world_size))
+            self._groups["0"] = ProcessGroup(name="0", description="default_pg", size=world_size, ranks=ranks)
+
+    def named(self, name: str) -> ProcessGroup | None:
+        """The group of that torch name."""
+        return self._groups.get(name)
+
+    def default(self) -> ProcessGroup | None:
+        """The group of all ranks: where collectives run that name no group."""
+        return max(self._groups.values(), key=lambda group: group.size or 0, default=None)
+
+    def of_size(self, size: int) -> ProcessGroup | None:
+        """The one group of that size; where several fit, only the size is certain."""
+        fitting = [group for group in self._groups.values() if group.size == size]
+        if len(fitting) == 1:
+            return fitting[0]
+        return ProcessGroup(name="", description=f"{size} ranks", size=size, ranks=None)
+
+    def of_metadata(self, arguments: dict[str, Any]) -> ProcessGroup | None:
+        """The group that NCCL's collective metadata on an event names."""
+        name = arguments.get("Process Group Name")
+        known = self.named(str(name)) if name is not None else None
+        if known is not None and known.ranks is not None:
+            return known
+        size = arguments.get("Group size")
+        if name is None and size is None:
+            return None
+        return ProcessGroup(
+            name=str(name or ""),
+            description=str(arguments.get("Process Group Description") or name or ""),
+            size=size if isinstance(size, int) else None,
+            ranks=_rank_list(arguments.get("Process Group Ranks")),
+        )
+
+
+def _from_config(entry: dict[str, Any]) -> ProcessGroup:
+    ranks = _rank_list(entry.get("ranks"))
+    size = entry.get("pg_size")
+    return ProcessGroup(
+        name=str(entry.get("pg_name", "")),
+        description=str(entry.get("pg_desc") or entry.get("pg_name", "")),
+        size=size if isinstance(size, int) else (len(ranks) if ranks else None),
+        ranks=ranks,
+    )
+
+
+def _rank_list(value: object) -> tuple[int, ...] | None:
+    # Kineto writes lists inside events as text and cuts them at 30 items ("[0, 1, ..., 29, ...]").
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if isinstance(value, list) and value and all(isinstance(rank, int) for rank in value):
+        return tuple(value)
+    return None

@@ -1,0 +1,167 @@
+"""Kineto's Chrome trace, as torch.profiler, torchtitan and dynolog write it: one file, one process."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardprof import engine
+from shardprof.engine import Intervals, TraceFile
+from shardprof.trace.activities import Activities
+from shardprof.trace.cpu_activities import cpu_activities
+from shardprof.trace.events import Events
+from shardprof.trace.gpu_activities import DEVICE_CATEGORIES, gpu_activities
+from shardprof.trace.groups import GroupTable
+from shardprof.trace.quality import Quality
+
+# Before 2022 Kineto named its categories in other words.
+_CATEGORY_TODAY = {
+    "Operator": "cpu_op",
+    "Kernel": "kernel",
+    "Memcpy": "gpu_memcpy",
+    "Memset": "gpu_memset",
+    "Runtime": "cuda_runtime",
+}
+_UNUSED_CATEGORIES = ("python_function", "Trace", "ac2g")
+_COMM_NAME_PREFIXES = ("c10d::", "gloo:", "nccl:", "record_param_comms")
+
+_DATALOADER_RANGE = re.compile(r"enumerate\((DataLoader|DataPipe)\)#.*__next__")
+PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
+
+# How tools name a rank in a file name: rank3, rank_3, rank-3; worker3.
+_RANK_IN_NAME = re.compile(r"(?:^|[^a-z])(?:rank|worker)[_-]?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KinetoTrace:
+    """One trace file, read: its events, what the processors did, and what is doubtful about it.
+
+    `rank` is None where neither the trace nor its name tells it; `main_thread` is the thread that trains, an index
+    into `events.threads`, None where no event tells.
+    """
+
+    path: Path
+    rank: int | None
+    metadata: dict[str, Any]
+    events: Events
+    main_thread: int | None
+    activities: Activities | None
+    quality: tuple[Quality, ...]
+
+
+def read_kineto(path: Path) -> KinetoTrace:
+    """The trace in `path`. Raises UnreadableTraceError for what is none."""
+    columns = engine.read_trace(
+        path,
+        skip_categories=_UNUSED_CATEGORIES,
+        detail_name_prefixes=_COMM_NAME_PREFIXES,
+        detail_argument="Collective name",
+    )
+    metadata = _metadata(columns)
+    events = _events(columns)
+    main_thread = _main_thread(events)
+    return KinetoTrace(
+        path=path,
+        rank=_rank(metadata, path),
+        metadata=metadata,
+        events=events,
+        main_thread=main_thread,
+        activities=_activities(events, metadata, main_thread),
+        quality=tuple(_quality(columns, path)),
+    )
+
+
+def distributed_info(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The header's `distributedInfo`, empty where there is none."""
+    info = metadata.get("distributedInfo")
+    return info if isinstance(info, dict) else {}
+
+
+def _metadata(columns: TraceFile) -> dict[str, Any]:
+    try:
+        metadata = json.loads(columns.metadata_json, strict=False)
+    except ValueError:
+        return {}  # a header that is damaged costs the header
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _events(columns: TraceFile) -> Events:
+    details = zip(columns.detail_row.tolist(), columns.detail_json, strict=True)
+    return Events(
+        begin_ns=columns.begin_ns,
+        end_ns=columns.end_ns,
+        name=columns.name,
+        category=columns.category,
+        thread=columns.thread,
+        correlation=columns.correlation,
+        external_id=columns.external_id,
+        stream=columns.stream,
+        names=tuple(_unescaped(name) for name in columns.names),
+        categories=tuple(_CATEGORY_TODAY.get(category, category) for category in columns.categories),
+        threads=tuple(columns.threads),
+        details={row: arguments for row, text in details if (arguments := _arguments(text))},
+    )
+
+
+def _unescaped(raw: str) -> str:
+    if "\\" not in raw:
+        return raw
+    try:
+        return str(json.loads(f'"{raw}"', strict=False))
+    except ValueError:
+        return raw
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text, strict=False)
+    except ValueError:
+        return {}
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _rank(metadata: dict[str, Any], path: Path) -> int | None:
+    rank = distributed_info(metadata).get("rank")
+    if isinstance(rank, int):
+        return rank
+    named = _RANK_IN_NAME.search(path.name)
+    return int(named.group(1)) if named else None
+
+
+def _main_thread(events: Events) -> int | None:
+    """The thread of the step marks, else of the DataLoader, else the one with the most operators."""
+    for rows in (events.named(PROFILER_STEP.match) & ~events.in_categories("gpu_user_annotation"),
+                 events.named(_DATALOADER_RANGE.match), events.in_categories("cpu_op")):  # fmt: skip
+        if rows.any():
+            return int(np.bincount(events.thread[rows]).argmax())
+    return None
+
+
+def _activities(events: Events, metadata: dict[str, Any], main_thread: int | None) -> Activities | None:
+    groups = GroupTable(distributed_info(metadata))
+    if events.in_categories(*DEVICE_CATEGORIES).any():
+        return gpu_activities(events, groups, _data_loading(events, main_thread))
+    if events.in_categories("cpu_op").any():
+        return cpu_activities(events, groups, _data_loading(events, main_thread))
+    return None
+
+
+def _data_loading(events: Events, main_thread: int | None) -> Intervals:
+    rows = events.named(_DATALOADER_RANGE.match) & ~events.in_categories("gpu_user_annotation")
+    return engine.merge(events.intervals(rows & (events.thread == main_thread)))
+
+
+def _quality(columns: TraceFile, path: Path) -> list[Quality]:
+    doubts = []
+    if columns.truncated:
+        message = f"{path.name} ends before the trace does; what was complete is used"
+        doubts.append(Quality(code="truncated_trace", message=message))
+    if columns.lost_events:
+        message = f"{path.name} holds events that cannot be read"
+        doubts.append(Quality(code="lost_events", message=message, count=columns.lost_events))
+    return doubts
