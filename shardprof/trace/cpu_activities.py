@@ -68,7 +68,8 @@ def is_operator(name: str) -> bool:
 def _operators(events: Events, transfers: Mask, data_loading: Intervals) -> Mask:
     on_comm_thread = np.isin(events.thread, np.unique(events.thread[transfers]))
     operators = events.in_categories("cpu_op") & events.named(is_operator) & ~on_comm_thread
-    return operators & ~_inside(events, data_loading)
+    outside: Mask = ~_inside(events, data_loading)
+    return operators & outside
 
 
 def _inside(events: Events, windows: Intervals) -> Mask:
@@ -76,7 +77,8 @@ def _inside(events: Events, windows: Intervals) -> Mask:
     if not len(windows):
         return np.zeros(len(events), dtype=np.bool_)
     position = np.searchsorted(windows[:, 0], events.begin_ns, side="right") - 1
-    return (position >= 0) & (events.begin_ns < windows[position, 1])
+    inside: Mask = (position >= 0) & (events.begin_ns < windows[position, 1])
+    return inside
 
 
 def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iterator[Collective]:

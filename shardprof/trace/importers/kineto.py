@@ -42,12 +42,13 @@ class KinetoTrace:
     """One trace file, read: its events, what the processors did, and what is doubtful about it.
 
     `rank` is None where neither the trace nor its name tells it; `main_thread` is the thread that trains, an index
-    into `events.threads`, None where no event tells.
+    into `events.threads`, None where no event tells. Its times are relative to `base_ns` since the epoch.
     """
 
     path: Path
     rank: int | None
     metadata: dict[str, Any]
+    base_ns: int
     events: Events
     main_thread: int | None
     activities: Activities | None
@@ -69,6 +70,7 @@ def read_kineto(path: Path) -> KinetoTrace:
         path=path,
         rank=_rank(metadata, path),
         metadata=metadata,
+        base_ns=_base_ns(metadata),
         events=events,
         main_thread=main_thread,
         activities=_activities(events, metadata, main_thread),
@@ -88,6 +90,11 @@ def _metadata(columns: TraceFile) -> dict[str, Any]:
     except ValueError:
         return {}  # a header that is damaged costs the header
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _base_ns(metadata: dict[str, Any]) -> int:
+    base = metadata.get("baseTimeNanoseconds")
+    return base if isinstance(base, int) else 0
 
 
 def _events(columns: TraceFile) -> Events:

@@ -1,0 +1,33 @@
+"""What the records of every step tell without any captured trace: medians of step time and its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from shardprof.analysis.result import AlwaysOn
+from shardprof.trace.schema import StepRecord
+
+
+def summary(records: Sequence[StepRecord]) -> AlwaysOn | None:
+    """Medians over the steps of one rank; the first step (it pays for starting up) and captured ones are left out
+    where others remain. None without records."""
+    if not records:
+        return None
+    usual = [r for r in records[1:] if not r.captured] or list(records[1:]) or list(records)
+    slowest = max(usual, key=lambda record: record.end_ns - record.begin_ns)
+    return AlwaysOn(
+        steps=len(records),
+        wall_ns=round(median(record.end_ns - record.begin_ns for record in usual)),
+        slowest_step=slowest.step,
+        slowest_wall_ns=slowest.end_ns - slowest.begin_ns,
+        data_ns=_median_of_known([record.data_ns for record in usual]),
+        forward_ns=_median_of_known([record.forward_ns for record in usual]),
+        backward_ns=_median_of_known([record.backward_ns for record in usual]),
+        optimizer_ns=_median_of_known([record.optimizer_ns for record in usual]),
+    )
+
+
+def _median_of_known(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return round(median(known)) if known else None

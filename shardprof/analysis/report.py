@@ -1,0 +1,171 @@
+"""A Run in, a Result out: every analysis over every rank, one rank in memory at a time."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from shardprof.analysis import always_on, breakdown
+from shardprof.analysis.communication import CommunicationTable
+from shardprof.analysis.links import link_bytes
+from shardprof.analysis.result import Host, Rank, Result, Source, Step
+from shardprof.analysis.steps import find_steps
+from shardprof.trace.importers.kineto import KinetoTrace, distributed_info
+from shardprof.trace.quality import Quality
+from shardprof.trace.run import HostFolder, RankTraces, Run
+from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, RankRecord, read_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Identity:
+    """What one rank tells about the job as a whole."""
+
+    record: RankRecord | None
+    device_name: str | None
+    world_size: int | None
+
+
+def analyse(run: Run) -> Result:
+    """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
+    table = CommunicationTable()
+    doubts = list(run.quality)
+    ranks, sources, identities = [], Counter[str](), []
+    for traces in run.ranks():
+        rank, rank_sources, rank_doubts = _analyse_rank(traces, table)
+        ranks.append(rank)
+        sources.update(rank_sources)
+        doubts += rank_doubts
+        identities.append(_identity(traces))
+    ranks.sort(key=lambda rank: rank.rank)
+    return Result(
+        source=_source(run, ranks, identities),
+        step_source=sources.most_common(1)[0][0] if sources else "none",
+        ranks=tuple(ranks),
+        collectives=table.rows(),
+        quality=tuple(_counted(doubts + _missing_ranks(ranks, identities))),
+    )
+
+
+def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, list[str], list[Quality]]:
+    steps: list[Step] = []
+    totals, sources = [], []
+    doubts = list(traces.quality)
+    device = None
+    for trace in traces.traces:
+        if trace.activities is None:
+            message = f"{trace.path.name} holds no operators and no device activities"
+            doubts.append(Quality(code="no_activities", message=message))
+            continue
+        found = find_steps(trace, traces.steps)
+        sources.append(found.source)
+        device = trace.activities.device
+        of_trace = breakdown.steps(trace.activities, found, trace.base_ns)
+        steps += of_trace
+        totals += [total] if (total := breakdown.total(trace.activities)) else []
+        full = np.array([not step.empty for step in of_trace], dtype=np.bool_)
+        table.add_rank(trace.activities.collectives, found.windows[full])
+        doubts += _sizes_unknown(trace)
+    if not traces.traces:
+        doubts.append(_nothing_captured(traces))
+    rank = Rank(
+        rank=traces.rank,
+        host=traces.host,
+        device=device,
+        total=breakdown.add(totals) if totals else None,
+        steps=tuple(steps),
+        always_on=always_on.summary(traces.steps),
+    )
+    return rank, sources, doubts + _record_doubts(traces.record)
+
+
+def _sizes_unknown(trace: KinetoTrace) -> list[Quality]:
+    collectives = trace.activities.collectives if trace.activities else ()
+    unknown = sum(c.payload_bytes is None for c in collectives)
+    if not unknown:
+        return []
+    return [Quality(code="sizes_unknown", message="collectives whose size the trace does not tell", count=unknown)]
+
+
+def _nothing_captured(traces: RankTraces) -> Quality:
+    message = "no step was captured"
+    if traces.record is not None and traces.steps:
+        message += f": the job ended after {len(traces.steps)} steps; record with --steps to capture earlier ones"
+    return Quality(code="nothing_captured", message=message)
+
+
+def _record_doubts(record: RankRecord | None) -> list[Quality]:
+    if record is None:
+        return []
+    doubts = [Quality(code="recording_note", message=note) for note in record.notes]
+    if record.dropped_records:
+        message = "records that recording lost"
+        doubts.append(Quality(code="dropped_records", message=message, count=record.dropped_records))
+    return doubts
+
+
+def _missing_ranks(ranks: list[Rank], identities: list[_Identity]) -> list[Quality]:
+    world = max((identity.world_size or 0 for identity in identities), default=0)
+    missing = sorted(set(range(world)) - {rank.rank for rank in ranks})
+    if not missing:
+        return []
+    shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    message = f"ranks of the job that are not in this report: {shown}"
+    return [Quality(code="missing_ranks", message=message, count=len(missing))]
+
+
+def _counted(doubts: list[Quality]) -> list[Quality]:
+    """The same doubt about several ranks is one line; counts add up."""
+    merged: dict[tuple[str, str], Quality] = {}
+    for doubt in doubts:
+        key = (doubt.code, doubt.message)
+        before = merged.get(key)
+        if before is not None and before.count is not None and doubt.count is not None:
+            doubt = replace(doubt, count=before.count + doubt.count)
+        merged[key] = doubt
+    return list(merged.values())
+
+
+def _identity(traces: RankTraces) -> _Identity:
+    metadata = traces.traces[0].metadata if traces.traces else {}
+    world = distributed_info(metadata).get("world_size")
+    devices = metadata.get("deviceProperties")
+    names = [device.get("name") for device in devices] if isinstance(devices, list) else []
+    used = bool(traces.traces and traces.traces[0].activities and traces.traces[0].activities.device == "cuda")
+    return _Identity(
+        record=traces.record,
+        device_name=str(names[0]) if names and used else None,
+        world_size=world if isinstance(world, int) else (traces.record.world_size if traces.record else None),
+    )
+
+
+def _source(run: Run, ranks: list[Rank], identities: list[_Identity]) -> Source:
+    first = next((identity.record for identity in identities if identity.record), None)
+    record = run.record
+    return Source(
+        path=", ".join(str(path) for path in run.paths),
+        kind="run" if first else "traces",
+        command=shlex.join(record.command) if record else None,
+        framework=first.framework if first else None,
+        settings=dict(first.settings) if first else {},
+        device_name=next((identity.device_name for identity in identities if identity.device_name), None),
+        world_size=max((identity.world_size or 0 for identity in identities), default=0) or None,
+        versions=dict(first.versions) if first else {},
+        hosts=tuple(_host(host, ranks) for host in run.hosts),
+        exit_code=record.outcome.exit_code if record and record.outcome else None,
+    )
+
+
+def _host(host: HostFolder, ranks: list[Rank]) -> Host:
+    here = [rank for rank in ranks if rank.host == host.name]
+    steps = [step for rank in here for step in rank.steps]
+    tx = rx = None
+    if steps:
+        begin_ns = min(step.begin_ns for step in steps)
+        end_ns = max(step.begin_ns + step.wall_ns for step in steps)
+        counters = list(read_lines(CounterRecord, host.folder / COUNTERS_FILE))
+        tx = link_bytes(counters, begin_ns, end_ns, "tx_bytes")
+        rx = link_bytes(counters, begin_ns, end_ns, "rx_bytes")
+    return Host(name=host.name, ranks=tuple(rank.rank for rank in here), link_tx_bytes=tx, link_rx_bytes=rx)

@@ -1,0 +1,239 @@
+"""From paths to a Run: a run folder of shardprof's, a folder of traces that other tools made, or one trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shardprof.errors import ShardprofError, UnreadableTraceError
+from shardprof.trace.importers.kineto import KinetoTrace, read_kineto
+from shardprof.trace.quality import Quality
+from shardprof.trace.schema import (
+    HOST_FILE,
+    RANK_FILE,
+    STEPS_FILE,
+    HostRecord,
+    RankRecord,
+    RunFolder,
+    RunRecord,
+    StepRecord,
+    read_lines,
+    read_whole,
+)
+
+RUNS_FOLDER = Path("shardprof-runs")
+_TRACE_SUFFIXES = (".json", ".json.gz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankTraces:
+    """One rank: its traces (one a captured window, perhaps none) and what was always recorded of it."""
+
+    rank: int
+    host: str | None
+    record: RankRecord | None
+    steps: tuple[StepRecord, ...]
+    traces: tuple[KinetoTrace, ...]
+    quality: tuple[Quality, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFolder:
+    """One node of a recorded run: its launcher's record and where its counters lie."""
+
+    name: str
+    record: HostRecord | None
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RankSource:
+    """Where a rank's files are. `rank` is None until a trace of other tools has been read."""
+
+    rank: int | None
+    host: str | None
+    record: RankRecord | None
+    steps_file: Path | None
+    trace_files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A recorded training: what is known of it as a whole, and its ranks, read one at a time."""
+
+    paths: tuple[Path, ...]
+    record: RunRecord | None
+    hosts: tuple[HostFolder, ...]
+    quality: tuple[Quality, ...]
+    _sources: tuple[_RankSource, ...]
+
+    def ranks(self) -> Iterator[RankTraces]:
+        """Every rank in order; each is read when it is asked for, so that one at a time is in memory.
+
+        Raises ShardprofError where two files claim one rank or nothing can be read.
+        """
+        taken: dict[int, Path] = {}
+        readable = 0
+        for source in self._sources:
+            traces, doubts = _read_traces(source, alone=len(self._sources) == 1)
+            if not traces and source.record is None:
+                continue
+            readable += 1
+            rank, guess = _settle_rank(source, traces, taken)
+            yield RankTraces(
+                rank=rank,
+                host=source.host,
+                record=source.record,
+                steps=tuple(read_lines(StepRecord, source.steps_file)) if source.steps_file else (),
+                traces=tuple(traces),
+                quality=(*doubts, *guess),
+            )
+        if not readable:
+            places = ", ".join(str(path) for path in self.paths)
+            raise UnreadableTraceError(f"none of the files in {places} is a trace", "name a trace or a run folder")
+
+
+def load(paths: Sequence[Path]) -> Run:
+    """The run in `paths`: none is the newest under shardprof-runs/, several are the nodes of one run.
+
+    Raises ShardprofError where there is nothing to read.
+    """
+    runs = [_load_one(path) for path in paths] if paths else [_load_one(_newest_run())]
+    if len(runs) == 1:
+        return runs[0]
+    return Run(
+        paths=tuple(path for run in runs for path in run.paths),
+        record=next((run.record for run in runs if run.record), None),
+        hosts=tuple(_distinct([host for run in runs for host in run.hosts])),
+        quality=tuple(doubt for run in runs for doubt in run.quality),
+        _sources=tuple(_sorted_sources([source for run in runs for source in run._sources])),
+    )
+
+
+def _newest_run() -> Path:
+    runs = sorted(RUNS_FOLDER.glob("*/run.json"), key=lambda file: file.stat().st_mtime_ns)
+    if not runs:
+        raise ShardprofError(
+            f"there is no recorded run in {RUNS_FOLDER}/", "record one: shardprof record -- torchrun ... train.py"
+        )
+    return runs[-1].parent
+
+
+def _load_one(path: Path) -> Run:
+    if not path.exists():
+        raise ShardprofError(f"{path} does not exist", "name a run folder, a folder of traces or a trace file")
+    if path.is_file():
+        return _foreign((path,), (path,))
+    if (path / "ranks").is_dir() or (path / "run.json").exists():
+        return _recorded(path)
+    files = sorted(file for file in path.rglob("*") if file.name.endswith(_TRACE_SUFFIXES) and file.is_file())
+    if not files:
+        raise ShardprofError(f"there are no traces in {path}", "a trace is a .json or .json.gz file of torch.profiler")
+    return _foreign((path,), tuple(files))
+
+
+def _foreign(paths: tuple[Path, ...], files: tuple[Path, ...]) -> Run:
+    sources = [_RankSource(rank=None, host=None, record=None, steps_file=None, trace_files=(file,)) for file in files]
+    return Run(paths=paths, record=None, hosts=(), quality=(), _sources=tuple(sources))
+
+
+def _recorded(path: Path) -> Run:
+    folder = RunFolder(path)
+    doubts: list[Quality] = []
+    try:
+        record = read_whole(RunRecord, folder.run_file)
+    except (OSError, ValueError, TypeError):
+        record = None
+        doubts.append(Quality(code="run_record", message="run.json is missing or damaged; the ranks' files are used"))
+    sources = [_recorded_rank(rank_folder) for rank_folder in folder.rank_folders()]
+    if not sources:
+        raise ShardprofError(
+            f"{path} is a run in which no rank was recorded", "its run.json and the recording's last lines say why"
+        )
+    hosts = [_host(host_folder) for host_folder in folder.host_folders()]
+    return Run(
+        paths=(path,),
+        record=record,
+        hosts=tuple(hosts),
+        quality=tuple(doubts),
+        _sources=tuple(_sorted_sources(sources)),
+    )
+
+
+def _host(folder: Path) -> HostFolder:
+    try:
+        record = read_whole(HostRecord, folder / HOST_FILE)
+    except (OSError, ValueError, TypeError):
+        record = None
+    return HostFolder(name=folder.name, record=record, folder=folder)
+
+
+def _recorded_rank(folder: Path) -> _RankSource:
+    try:
+        record = read_whole(RankRecord, folder / RANK_FILE)
+    except (OSError, ValueError, TypeError):
+        record = None
+    own = {file.name.removesuffix(".gz"): file for file in sorted(folder.glob("trace*.json*")) if _is_trace_name(file)}
+    traces = tuple(own.values())
+    if not traces and record is not None:
+        exported = (Path(window.file) for window in record.windows if window.profiler == "user")
+        traces = tuple(file for file in exported if file.exists())
+    return _RankSource(
+        rank=record.rank if record else int(folder.name),
+        host=record.host if record else None,
+        record=record,
+        steps_file=folder / STEPS_FILE,
+        trace_files=traces,
+    )
+
+
+def _is_trace_name(file: Path) -> bool:
+    return file.name.endswith(_TRACE_SUFFIXES)
+
+
+def _read_traces(source: _RankSource, *, alone: bool) -> tuple[list[KinetoTrace], list[Quality]]:
+    traces, doubts = [], []
+    for file in source.trace_files:
+        try:
+            trace = read_kineto(file)
+        except UnreadableTraceError as error:
+            if alone and source.record is None:
+                raise
+            doubts.append(Quality(code="unreadable_trace", message=error.message))
+            continue
+        traces.append(trace)
+        doubts.extend(trace.quality)
+    return traces, doubts
+
+
+def _settle_rank(
+    source: _RankSource, traces: list[KinetoTrace], taken: dict[int, Path]
+) -> tuple[int, tuple[Quality, ...]]:
+    file = traces[0].path if traces else Path(str(source.steps_file))
+    rank = source.rank if source.rank is not None else traces[0].rank
+    doubts: tuple[Quality, ...] = ()
+    if rank is None:
+        rank = next(free for free in range(len(taken) + 1) if free not in taken)
+        doubts = (Quality(code="rank_unknown", message=f"{file.name} does not tell its rank; it is called {rank}"),)
+    if rank in taken:
+        raise ShardprofError(
+            f"{taken[rank]} and {file} both say that they are rank {rank}", "report one job's traces at a time"
+        )
+    taken[rank] = file
+    return rank, doubts
+
+
+def _sorted_sources(sources: list[_RankSource]) -> list[_RankSource]:
+    return sorted(sources, key=lambda source: (source.rank is None, source.rank or 0))
+
+
+def _distinct(hosts: list[HostFolder]) -> list[HostFolder]:
+    """Nodes of one name, in several run folders, are told apart by a number."""
+    seen: dict[str, int] = {}
+    named = []
+    for host in hosts:
+        seen[host.name] = seen.get(host.name, 0) + 1
+        count = seen[host.name]
+        named.append(host if count == 1 else replace(host, name=f"{host.name}-{count}"))
+    return named
