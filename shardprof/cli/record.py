@@ -1,0 +1,69 @@
+"""Run a training and record it: every step of every rank, and some steps in full detail.
+
+The command runs unchanged: same output, same signals, same exit code. By default 5 steps pass, 2 warm up and steps
+7 to 11 are captured with torch.profiler; begin, end and phases are recorded for every step.
+
+examples:
+  shardprof record -- torchrun --nproc-per-node 8 train.py
+  shardprof record --steps 100:103 --stack -- deepspeed train.py --deepspeed_config zero3.json
+  shardprof record --out /shared/run1 -- torchrun --nnodes 2 ... train.py      the same on every node
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from shardprof.errors import ShardprofError
+from shardprof.record.launch import record
+from shardprof.trace.schema import CapturePlan
+
+WARMUP_STEPS = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, help="the run folder (default: shardprof-runs/<time>-<script>)"
+    )
+    parser.add_argument("--steps", metavar="A:B", default="7:12", help="capture steps A to B-1 (default: 7:12)")
+    parser.add_argument("--repeat", metavar="N", default="1", help="capture N such windows, equally apart (default: 1)")
+    parser.add_argument(
+        "--shapes",
+        action=argparse.BooleanOptionalAction,
+        help="record the shapes of operators' inputs (default: where sizes of collectives need them, without NCCL)",
+    )
+    parser.add_argument("--stack", action="store_true", help="record Python's call stacks in captured steps")
+    parser.add_argument("--memory", action="store_true", help="record allocations in captured steps")
+    parser.add_argument("command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record the command; the exit code is the command's own."""
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise ShardprofError("there is no command to record", "try `shardprof record -- torchrun train.py`")
+    first_step, end_step = _range(args.steps)
+    plan = CapturePlan(
+        first_step=first_step,
+        steps=end_step - first_step,
+        warmup_steps=min(WARMUP_STEPS, first_step),
+        repeat=_count(args.repeat),
+        shapes=args.shapes,
+        stack=args.stack,
+        memory=args.memory,
+    )
+    return record(tuple(command), args.out, plan)
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _, end = text.partition(":")
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise ShardprofError(f"--steps {text} is no range of steps", "try `--steps 10:15` for steps 10 to 14")
+    return int(first), int(end)
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise ShardprofError(f"--repeat {text} is no number of windows", "try `--repeat 2`")
+    return int(text)

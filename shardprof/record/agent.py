@@ -1,0 +1,177 @@
+"""The agent inside a process of the job: finds out whether it is a rank, and if so records it.
+
+`arm` installs hooks and nothing else. The first evidence of training, a process group joined or an optimizer built,
+makes the process claim its rank in the run folder. A process that never trains (launcher, data loading or compile
+worker) never claims, and one whose rank is taken does nothing further.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, cast
+
+from shardprof.record import frameworks, hooks
+from shardprof.record.claim import claim
+from shardprof.record.other_profilers import OtherProfilers
+from shardprof.record.rank_file import RankFile
+from shardprof.record.recorder import Describe, Recorder
+from shardprof.record.steps import Source
+from shardprof.trace.schema import RANK_FILE, CapturePlan, Window, from_json
+
+P = ParamSpec("P")
+
+
+def ours(method: Callable[Concatenate[Agent, Recorder, P], None]) -> Callable[Concatenate[Agent, P], None]:
+    """What every hook goes through: nothing where there is no rank; failures end here, the time counts as our own."""
+
+    @functools.wraps(method)
+    def guarded(agent: Agent, *args: P.args, **kwargs: P.kwargs) -> None:
+        recorder = agent.recorder
+        if recorder is None:
+            return
+        begin_ns = time.monotonic_ns()
+        try:
+            method(agent, recorder, *args, **kwargs)
+        except Exception as error:
+            agent.failed(method.__name__, error)
+        finally:
+            recorder.hook_ns += time.monotonic_ns() - begin_ns
+
+    return cast("Callable[Concatenate[Agent, P], None]", guarded)
+
+
+class Agent:
+    """One process of the job. Its methods are what the hooks call; none of them raises."""
+
+    def __init__(self, config: dict[str, Any], log: Callable[[str], None]) -> None:
+        self.recorder: Recorder | None = None
+        self.others = OtherProfilers(self.make_way, self._current_step, self.user_trace)
+        self._config = config
+        self._log = log
+        self._is_armed = True
+
+    @property
+    def capturing(self) -> bool:
+        """Does the profiler record now, so that ranges are seen?"""
+        return self.recorder is not None and self.recorder.capture.recording
+
+    def training_seen(self) -> None:
+        """Evidence that this process trains: claim its rank, once."""
+        if not self._is_armed:
+            return
+        self._is_armed = False
+        try:
+            self._claim()
+        except Exception:
+            self._log(traceback.format_exc())
+            self._say("this process is not recorded, see the notes in the run folder")
+
+    @ours
+    def begin(self, recorder: Recorder, phase: str) -> None:
+        """A phase of the step begins."""
+        recorder.begin(phase)
+
+    @ours
+    def end(self, recorder: Recorder) -> None:
+        """The phase that began last ends."""
+        recorder.end()
+
+    @ours
+    def optimizer_stepped(self, recorder: Recorder, optimizer: object) -> None:
+        """An optimizer has done its step."""
+        recorder.optimizer_stepped(optimizer)
+
+    @ours
+    def listen_to(self, recorder: Recorder, source: Source) -> None:
+        """`source` will say when steps end."""
+        recorder.marker.listen_to(source)
+
+    @ours
+    def stepped(self, recorder: Recorder, source: Source) -> None:
+        """`source` says that a step ended."""
+        recorder.stepped(source)
+
+    @ours
+    def uses(self, recorder: Recorder, framework: str, describe: Describe) -> None:
+        """A framework trains this rank."""
+        recorder.uses(framework, describe)
+
+    @ours
+    def attempt(self, _recorder: Recorder, action: Callable[[], None]) -> None:
+        """Something that a framework's adapter has to do and that may fail."""
+        action()
+
+    @ours
+    def make_way(self, recorder: Recorder) -> None:
+        """The script's own profiler is about to open."""
+        recorder.capture.make_way()
+
+    @ours
+    def user_trace(self, recorder: Recorder, window: Window) -> None:
+        """The script's own profiler wrote a trace."""
+        recorder.rank_file.put_window(window)
+
+    @ours
+    def finish(self, recorder: Recorder) -> None:
+        """The process ends."""
+        recorder.finish()
+
+    def disarm_in_fork(self) -> None:
+        """A process forked from a rank (a DataLoader worker) is none."""
+        if self.recorder is not None:
+            self.recorder = None
+            self._is_armed = False
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Something of ours went wrong: it costs a record and a note."""
+        try:
+            if self.recorder is not None:
+                self.recorder.rank_file.dropped(f"{what}: {error!r}")
+            self._log("".join(traceback.format_exception(error)))
+        except OSError:
+            pass  # the run folder is gone: there is nowhere left to write to
+
+    def _claim(self) -> None:
+        claimed = claim(self._config)
+        if claimed is None:
+            return
+        folder, record = claimed
+        rank_file = RankFile(folder / RANK_FILE, record)
+        plan = from_json(CapturePlan, self._config["plan"])
+        self.recorder = Recorder(folder, rank_file, plan, self.others, self._say)
+        atexit.register(self.finish)
+        self._say(f"recording rank {record.rank} (pid {record.pid}, {record.host}) into {self._config['run']}")
+
+    def _current_step(self) -> int:
+        return self.recorder.clock.step if self.recorder is not None else 0
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"shardprof: {text}\n")
+        sys.stderr.flush()
+
+
+_agent: Agent | None = None
+
+
+def arm(config: dict[str, Any], when_imported: hooks.WhenImported, log: Callable[[str], None]) -> None:
+    """Install the hooks in this process. `torch` has just been imported, nothing else may be."""
+    global _agent
+    _agent = Agent(config, log)
+    _agent.others.watch()
+    hooks.install(_agent, when_imported)
+    for framework in frameworks.discover():
+        when_imported(framework.MODULE, functools.partial(framework.install, _agent))
+    os.register_at_fork(after_in_child=_agent.disarm_in_fork)
+
+
+def mark_step_by_user() -> None:
+    """`shardprof.step()`: the script itself says that a step ended."""
+    if _agent is not None:
+        _agent.training_seen()
+        _agent.stepped(Source.USER)

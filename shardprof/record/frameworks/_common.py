@@ -1,0 +1,42 @@
+"""What several frameworks are described by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from shardprof.record.patches import Function
+from shardprof.record.steps import FORWARD
+
+if TYPE_CHECKING:
+    from shardprof.record.agent import Agent
+
+
+def forward_of(agent: Agent, name: str, describe: Callable[[Any], dict[str, Any]]) -> Callable[[Function], Function]:
+    """Around a module's forward: the forward phase, in the name of the framework if it is the outermost."""
+
+    def around(original: Function) -> Function:
+        def call(module: Any, *args: Any, **kwargs: Any) -> Any:
+            agent.begin(FORWARD)
+            agent.uses(name, lambda: describe(module))
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                agent.end()
+
+        return call
+
+    return around
+
+
+def dtype_name(dtype: torch.dtype | None) -> str:
+    """`torch.bfloat16` as people write it: bf16."""
+    short = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+    return "" if dtype is None else short.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def dtype_of(parameters: Iterable[torch.Tensor]) -> str:
+    """The precision of the parameters; several are joined."""
+    return "+".join(sorted({dtype_name(parameter.dtype) for parameter in parameters}))

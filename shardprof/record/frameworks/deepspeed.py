@@ -1,0 +1,118 @@
+"""DeepSpeed ZeRO 0 to 3: the engine says when a step ends, and its NVTX ranges become ranges in the trace.
+
+`instrument_w_nvtx` calls the accelerator's `range_push` and `range_pop`, which Kineto does not see and which do nothing
+on a CPU; while capturing they open and close a range of the same name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from shardprof.record.frameworks._common import forward_of
+from shardprof.record.hooks import phase
+from shardprof.record.patches import Function, replace
+from shardprof.record.ranges import Range
+from shardprof.record.steps import BACKWARD, OPTIMIZER, Source
+
+if TYPE_CHECKING:
+    from shardprof.record.agent import Agent
+
+MODULE = "deepspeed.runtime.engine"
+
+
+def install(agent: Agent) -> None:
+    """Time forward, backward and step of the engine; its optimizers end no steps any more."""
+    engine = importlib.import_module(MODULE).DeepSpeedEngine
+    replace(engine, "__init__", lambda original: _announced(agent, original))
+    replace(engine, "forward", forward_of(agent, "DeepSpeed", describe))
+    replace(engine, "backward", phase(agent, BACKWARD))
+    replace(engine, "step", lambda original: _counted(agent, original))
+
+
+def describe(engine: Any) -> dict[str, Any]:
+    """The settings of a DeepSpeed engine."""
+    stage = int(engine.zero_optimization_stage())
+    precision = "bf16" if engine.bfloat16_enabled() else "fp16" if engine.fp16_enabled() else "fp32"
+    offload = engine.zero_offload_optimizer()
+    return {
+        "strategy": f"ZeRO-{stage}",
+        "zero_stage": stage,
+        "precision": precision,
+        "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters()),
+        "gradient_accumulation_steps": int(engine.gradient_accumulation_steps()),
+        "micro_batch_size": int(engine.train_micro_batch_size_per_gpu()),
+        "reduce_bucket_elements": int(engine.zero_reduce_bucket_size()),
+        "allgather_bucket_elements": int(engine.zero_allgather_bucket_size()),
+        "overlap_comm": bool(engine.zero_overlap_comm()),
+        "offload_optimizer": str(getattr(offload, "device", "") or ""),
+    }
+
+
+def _announced(agent: Agent, construct: Function) -> Function:
+    def init(engine: Any, *args: Any, **kwargs: Any) -> None:
+        construct(engine, *args, **kwargs)
+        agent.training_seen()
+        agent.listen_to(Source.ENGINE)
+        agent.attempt(lambda: _show_ranges(agent))
+
+    return init
+
+
+def _counted(agent: Agent, step: Function) -> Function:
+    """`step` is called each micro-batch; the one at the boundary of the accumulation ends the training step."""
+
+    def call(engine: Any, *args: Any, **kwargs: Any) -> Any:
+        agent.begin(OPTIMIZER)
+        ends_step = _is_boundary(engine)
+        try:
+            result = step(engine, *args, **kwargs)
+            if ends_step:
+                agent.stepped(Source.ENGINE)
+            return result
+        finally:
+            agent.end()
+
+    return call
+
+
+def _is_boundary(engine: Any) -> bool:
+    try:
+        return bool(engine.is_gradient_accumulation_boundary())
+    except Exception:  # the engine's own `step` will say what is wrong
+        return False
+
+
+def _show_ranges(agent: Agent) -> None:
+    accelerator = importlib.import_module("deepspeed.accelerator").get_accelerator()
+    if getattr(accelerator, "seen_by_shardprof", False):
+        return
+    accelerator.seen_by_shardprof = True
+    ranges = _Ranges(agent)
+    replace(accelerator, "range_push", ranges.around_push)
+    replace(accelerator, "range_pop", ranges.around_pop)
+
+
+class _Ranges(threading.local):
+    """The ranges open on a thread, None for those that began outside a capture."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._open: list[Range | None] = []
+
+    def around_push(self, original: Function) -> Function:
+        def range_push(message: str, *args: Any, **kwargs: Any) -> Any:
+            self._open.append(Range(message) if self._agent.capturing else None)
+            return original(message, *args, **kwargs)
+
+        return range_push
+
+    def around_pop(self, original: Function) -> Function:
+        def range_pop(*args: Any, **kwargs: Any) -> Any:
+            shown = self._open.pop() if self._open else None
+            if shown is not None:
+                shown.close()
+            return original(*args, **kwargs)
+
+        return range_pop

@@ -1,0 +1,65 @@
+"""PyTorch FSDP2, `fully_shard`: it hooks modules instead of wrapping them, so its root is found as it runs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from shardprof.record.frameworks._common import dtype_name, dtype_of
+from shardprof.record.patches import Function, replace
+from shardprof.record.steps import FORWARD
+
+if TYPE_CHECKING:
+    from shardprof.record.agent import Agent
+
+MODULE = "torch.distributed.fsdp._fully_shard._fsdp_state"
+
+
+def install(agent: Agent) -> None:
+    """Time forward from the root's pre-hook to its post-hook."""
+
+    def around_pre(original: Function) -> Function:
+        def pre_forward(state: Any, *args: Any, **kwargs: Any) -> Any:
+            if _forward_root(state) is None:
+                agent.begin(FORWARD)
+                agent.uses("FSDP2", lambda: describe(state))
+            return original(state, *args, **kwargs)
+
+        return pre_forward
+
+    def around_post(original: Function) -> Function:
+        def post_forward(state: Any, *args: Any, **kwargs: Any) -> Any:
+            is_root = _forward_root(state) is state
+            try:
+                return original(state, *args, **kwargs)
+            finally:
+                if is_root:
+                    agent.end()
+
+        return post_forward
+
+    state_type = importlib.import_module(MODULE).FSDPState
+    replace(state_type, "_root_pre_forward", around_pre)
+    replace(state_type, "_post_forward", around_post)
+
+
+def _forward_root(state: Any) -> Any:
+    """The state whose module the running forward entered first; None outside forward."""
+    return getattr(getattr(state, "_state_ctx", None), "iter_forward_root", None)
+
+
+def describe(state: Any) -> dict[str, Any]:
+    """The settings of the module tree below an FSDP2 root."""
+    groups = [group for each in state._state_ctx.all_states for group in each._fsdp_param_groups]
+    parameters = [parameter.sharded_param for group in groups for parameter in group.fsdp_params]
+    inner = [group for group in groups if group not in state._fsdp_param_groups] or groups
+    mesh = groups[0].mesh_info.mesh
+    reshards = any(group.post_forward_mesh_info is not None for group in inner)
+    strategy = "full shard" if reshards else "reshard_after_forward=False"
+    return {
+        "strategy": f"hybrid {strategy}" if mesh.ndim > 1 else strategy,
+        "mesh": list(mesh.shape),
+        "precision": dtype_name(groups[0].mp_policy.param_dtype) or dtype_of(parameters),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "units": len(groups),
+    }

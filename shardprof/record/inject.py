@@ -1,0 +1,41 @@
+"""Gets the agent into every Python process of the job: a bootstrap folder at the head of PYTHONPATH, nothing else.
+
+The configuration lies in that folder, since some launchers hand few variables on to other nodes, PYTHONPATH among them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import shardprof
+from shardprof.trace.schema import CapturePlan, RunFolder
+
+AGENT_LOG = "agent.log"
+BOOTSTRAP = Path(__file__).with_name("bootstrap") / "sitecustomize.py"
+
+
+def write_bootstrap(run: RunFolder, host: str, plan: CapturePlan) -> Path:
+    """Make the bootstrap folder of this node."""
+    folder = run.host(host) / "bootstrap"
+    folder.mkdir()
+    shutil.copyfile(BOOTSTRAP, folder / BOOTSTRAP.name)
+    config = {
+        "run": str(run.root),
+        "host": host,
+        "package": str(Path(shardprof.__file__).parent.absolute()),
+        "log": str(run.host(host) / AGENT_LOG),
+        "plan": dataclasses.asdict(plan),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def environment_with(bootstrap: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The job's environment: as it is, the bootstrap folder first on PYTHONPATH."""
+    paths = [str(bootstrap), *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,88 @@
+"""Where a recording goes: a new run folder, or the one that the recorder of another node has just made.
+
+Exclusive creation decides each question: who makes the run (`run.json`), whose host folder is whose (`mkdir`). A folder
+with a run that is over is never mixed into: the recording goes to `<folder>-2`, and so on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+from shardprof import __version__
+from shardprof.record import environment, node
+from shardprof.trace.schema import CapturePlan, RunFolder, RunRecord, read_whole, to_json
+
+RUNS_FOLDER = "shardprof-runs"
+
+
+def join_run(out: Path | None, command: tuple[str, ...], plan: CapturePlan) -> RunFolder:
+    """The run folder to record into, made or joined. OSError where it cannot be written."""
+    wanted = (out or _default(command)).absolute()
+    candidate, number = wanted, 1
+    while not _make_or_join(candidate, command, plan):
+        number += 1
+        candidate = wanted.with_name(f"{wanted.name}-{number}")
+    return RunFolder(candidate)
+
+
+def claim_host(run: RunFolder) -> str:
+    """The name under which this recorder's node appears in the run: its hostname, numbered if that is taken."""
+    hostname = platform.node().split(".")[0] or "localhost"
+    name, number = hostname, 1
+    run.host(name).parent.mkdir(exist_ok=True)
+    while True:
+        try:
+            run.host(name).mkdir()
+            return name
+        except FileExistsError:
+            number += 1
+            name = f"{hostname}-{number}"
+
+
+def launcher_of(command: tuple[str, ...]) -> str:
+    """What starts the ranks: `torchrun`, `deepspeed`, `torch.distributed.run`, `python`, ..."""
+    program = Path(command[0]).name
+    if program.startswith("python"):
+        module = command[command.index("-m") + 1] if "-m" in command[1:-1] else ""
+        return module if module.startswith(("torch.distributed", "accelerate", "deepspeed")) else "python"
+    return program
+
+
+def _default(command: tuple[str, ...]) -> Path:
+    scripts = [part for part in command if part.endswith(".py")]
+    stem = Path(scripts[0] if scripts else command[0]).stem
+    return Path(RUNS_FOLDER) / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}"
+
+
+def _make_or_join(root: Path, command: tuple[str, ...], plan: CapturePlan) -> bool:
+    root.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(root)
+    try:
+        descriptor = os.open(run.run_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return _is_live(run)
+    record = RunRecord(
+        command=command,
+        launcher=launcher_of(command),
+        started_ns=time.time_ns(),
+        plan=plan,
+        versions={"shardprof": __version__},
+        environment=environment.allowed(os.environ),
+    )
+    with os.fdopen(descriptor, "w") as file:
+        file.write(to_json(record) + "\n")
+    return True
+
+
+def _is_live(run: RunFolder) -> bool:
+    try:
+        is_over = read_whole(RunRecord, run.run_file).outcome is not None
+    except (ValueError, TypeError):
+        is_over = False  # being written at this moment
+    if is_over:
+        return False
+    hosts = run.host_folders()
+    return any(node.is_alive(host) for host in hosts) if hosts else node.is_fresh(run.run_file)

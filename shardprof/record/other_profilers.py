@@ -1,0 +1,93 @@
+"""Does the script run a profiler of its own? Then it has precedence: torch can run one at a time.
+
+Watched at the backend that all of torch's profilers share, so that a schedule which only waits is no hindrance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.profiler.profiler import _KinetoProfile
+
+from shardprof.record.patches import Function, replace
+from shardprof.trace.schema import Window
+
+
+class OtherProfilers:
+    """Tells the agent when a foreign profiler opens (`make_way`, before it does) and when it wrote a trace (`kept`)."""
+
+    def __init__(
+        self, make_way: Callable[[], None], current_step: Callable[[], int], kept: Callable[[Window], None]
+    ) -> None:
+        self._make_way = make_way
+        self._current_step = current_step
+        self._kept = kept
+        self._open: weakref.WeakSet[object] = weakref.WeakSet()
+        self._steps: weakref.WeakKeyDictionary[object, tuple[int, int]] = weakref.WeakKeyDictionary()
+        self._is_ours = False
+
+    @property
+    def running(self) -> bool:
+        """Is a foreign profiler open now?"""
+        return bool(self._open)
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """What is opened inside is shardprof's own."""
+        self._is_ours = True
+        try:
+            yield
+        finally:
+            self._is_ours = False
+
+    def watch(self) -> None:
+        """Put the hooks in."""
+        backend = torch.autograd.profiler.profile
+        replace(backend, "_prepare_trace", self._opens)
+        replace(backend, "_start_trace", self._starts)
+        replace(backend, "__exit__", self._closes)
+        replace(_KinetoProfile, "export_chrome_trace", self._exports)
+
+    def _opens(self, original: Function) -> Function:
+        def prepare(profiler: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._is_ours:
+                self._make_way()
+                self._open.add(profiler)
+            return original(profiler, *args, **kwargs)
+
+        return prepare
+
+    def _starts(self, original: Function) -> Function:
+        def start(profiler: Any, *args: Any, **kwargs: Any) -> Any:
+            if profiler in self._open:
+                self._steps[profiler] = (self._current_step(), self._current_step())
+            return original(profiler, *args, **kwargs)
+
+        return start
+
+    def _closes(self, original: Function) -> Function:
+        def close(profiler: Any, *args: Any, **kwargs: Any) -> Any:
+            if profiler in self._steps and profiler in self._open:
+                first, _ = self._steps[profiler]
+                self._steps[profiler] = (first, max(first, self._current_step() - 1))
+            self._open.discard(profiler)
+            return original(profiler, *args, **kwargs)
+
+        return close
+
+    def _exports(self, original: Function) -> Function:
+        def export(profiler: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+            result = original(profiler, path, *args, **kwargs)
+            steps = self._steps.get(getattr(profiler, "profiler", None) or profiler)
+            if steps is not None:
+                first, last = steps
+                file = os.path.abspath(os.fspath(path))  # noqa: PTH100 - resolve() would follow the user's links
+                self._kept(Window(first_step=first, last_step=last, file=file, profiler="user"))
+            return result
+
+        return export

@@ -1,0 +1,134 @@
+"""Where the time of each training step went, seen from the hooks: begin, end, and the phases in between.
+
+Knows neither torch nor files: the agent tells it what happens and writes what it returns.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from enum import IntEnum
+
+from shardprof.trace.schema import StepRecord
+
+DATA, FORWARD, BACKWARD, OPTIMIZER = "data", "forward", "backward", "optimizer"
+
+
+class StepClock:
+    """Adds up the phases of the step in progress. Times come from the monotonic clock, records get Unix time."""
+
+    def __init__(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._offset_ns = time.time_ns() - now_ns
+        self.step = 0
+        self._begin_ns = now_ns
+        self._started = False
+        self._phase_ns: dict[str, int] = {}
+        self._open: list[str] = []
+        self._open_ns = now_ns
+        self._quiet_since_ns = now_ns
+        self._forward_seen = False
+
+    @property
+    def depth(self) -> int:
+        """How many phases are open, one inside the other."""
+        return len(self._open)
+
+    def begin(self, phase: str) -> bool:
+        """A phase begins; True if it is not inside another one, whose time it would share."""
+        now_ns = time.monotonic_ns()
+        self._start(now_ns)
+        self._open.append(phase)
+        if len(self._open) > 1:
+            return False
+        if phase == BACKWARD and not self._forward_seen:
+            self._add(FORWARD, now_ns - self._quiet_since_ns)
+        self._open_ns = now_ns
+        return True
+
+    def end(self) -> bool:
+        """The innermost phase ends; True if it was the outermost too."""
+        if not self._open:
+            return False
+        phase = self._open.pop()
+        if self._open:
+            return False
+        now_ns = time.monotonic_ns()
+        self._add(phase, now_ns - self._open_ns)
+        self._quiet_since_ns = now_ns
+        self._forward_seen = phase == FORWARD or (self._forward_seen and phase == DATA)
+        return True
+
+    def mark(self, *, captured: bool, hook_ns: int) -> StepRecord:
+        """The step ends now and the next one begins."""
+        now_ns = time.monotonic_ns()
+        record = StepRecord(
+            step=self.step,
+            begin_ns=self._begin_ns + self._offset_ns,
+            end_ns=now_ns + self._offset_ns,
+            data_ns=self._phase_ns.get(DATA),
+            forward_ns=self._phase_ns.get(FORWARD),
+            backward_ns=self._phase_ns.get(BACKWARD),
+            optimizer_ns=self._phase_ns.get(OPTIMIZER),
+            captured=captured,
+            hook_ns=hook_ns,
+        )
+        self.step += 1
+        self._begin_ns = self._quiet_since_ns = now_ns
+        self._started = True
+        self._phase_ns.clear()
+        self._open.clear()  # a phase that an exception left open ends with its step
+        self._forward_seen = False
+        return record
+
+    def _start(self, now_ns: int) -> None:
+        """The first step begins with its first phase: what came before was building the model."""
+        if not self._started:
+            self._started = True
+            self._begin_ns = self._quiet_since_ns = now_ns
+
+    def _add(self, phase: str, duration_ns: int) -> None:
+        self._phase_ns[phase] = self._phase_ns.get(phase, 0) + duration_ns
+
+
+class Source(IntEnum):
+    """Who says that a step ended; the highest one that has spoken is believed."""
+
+    OPTIMIZER = 1
+    ENGINE = 2
+    USER = 3
+
+
+class Marker:
+    """Which of the events that could end a step do."""
+
+    def __init__(self) -> None:
+        self._source = Source.OPTIMIZER
+        self._optimizer: weakref.ref[object] | None = None
+        self._others: weakref.WeakSet[object] = weakref.WeakSet()
+
+    def listen_to(self, source: Source) -> None:
+        """From now on only `source` and those above it end steps."""
+        self._source = max(self._source, source)
+
+    def ends_step(self, source: Source) -> bool:
+        """Does this event of `source` end the step?"""
+        self.listen_to(source)
+        return source is self._source
+
+    def optimizer_ends_step(self, optimizer: object) -> bool:
+        """Does this optimizer's step end the training step?
+
+        With several optimizers the first one does; another that steps twice meanwhile takes its place.
+        """
+        if not self.ends_step(Source.OPTIMIZER):
+            return False
+        current = self._optimizer() if self._optimizer is not None else None
+        if optimizer is current and not self._others:
+            return True  # every step of a training with one optimizer
+        if current is None or optimizer is current or optimizer in self._others:
+            self._optimizer = weakref.ref(optimizer)
+            self._others = weakref.WeakSet()
+            return True
+        self._others.add(optimizer)
+        return False

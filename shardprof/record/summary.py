@@ -1,0 +1,142 @@
+"""What came of a run, from the files that its ranks and hosts left: the final run.json, and the lines for the user.
+
+Every recorder rebuilds run.json when its job ends; whichever is last completes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from shardprof.record.inject import AGENT_LOG
+from shardprof.trace.schema import (
+    HOST_FILE,
+    RANK_FILE,
+    STEPS_FILE,
+    HostRecord,
+    Outcome,
+    ProcessGroup,
+    RankRecord,
+    RunFolder,
+    RunRecord,
+    StepRecord,
+    read_lines,
+    read_whole,
+    write_whole,
+)
+
+R = TypeVar("R")
+
+
+def complete(run: RunFolder) -> RunRecord:
+    """Rewrite run.json from what is there. OSError, ValueError or TypeError where that fails."""
+    hosts = list(_read(HostRecord, [folder / HOST_FILE for folder in run.host_folders()]))
+    ranks = list(_read(RankRecord, [folder / RANK_FILE for folder in run.rank_folders()]))
+    record = read_whole(RunRecord, run.run_file)
+    versions = dict(record.versions)
+    groups: dict[tuple[str, tuple[int, ...]], ProcessGroup] = {}
+    for rank in ranks:
+        versions |= rank.versions
+        groups |= {(group.name, group.ranks): group for group in rank.process_groups}
+    record = dataclasses.replace(
+        record,
+        versions=versions,
+        hosts=tuple(host.name for host in hosts),
+        ranks=tuple(rank.rank for rank in ranks),
+        process_groups=tuple(groups[key] for key in sorted(groups)),
+        dropped_records=sum(rank.dropped_records for rank in ranks),
+        always_on_share=_always_on_share(run, ranks, record.plan.warmup_steps),
+        outcome=_outcome(hosts, len(run.host_folders())),
+    )
+    write_whole(run.run_file, record)
+    return record
+
+
+def agent_notes(run: RunFolder, host: str) -> tuple[str, ...]:
+    """The last line of each kind of failure that the agent logged on this host."""
+    try:
+        lines = (run.host(host) / AGENT_LOG).read_text().splitlines()
+    except OSError:
+        return ()
+    texts = (json.loads(line)["text"] for line in lines)
+    return tuple(dict.fromkeys(f"in the job: {text.strip().splitlines()[-1]}" for text in texts))
+
+
+def lines(run: RunFolder, record: RunRecord) -> Iterator[str]:
+    """What to tell the user at the end."""
+    if not record.ranks:
+        yield (
+            "no rank was recorded: no process joined a process group or built a torch.optim.Optimizer; likely it ended "
+            "before training, does not use torch, or runs Python with -I or -E, which ignores PYTHONPATH"
+        )
+        return
+    ranks = list(_read(RankRecord, [folder / RANK_FILE for folder in run.rank_folders()]))
+    steps = max(len(_steps(run, rank)) for rank in ranks)
+    yield f"recorded {_count(len(ranks), 'rank')}, {_count(steps, 'step')}, {_captured(ranks)}{_cost(record)}"
+    if not any(rank.windows for rank in ranks):
+        captured = max(1, min(steps, record.plan.steps))
+        first = max(0, min(steps, record.plan.first_step) - captured)
+        yield f"the capture was to begin at step {record.plan.first_step}: try `--steps {first}:{first + captured}`"
+    yield f"next: shardprof report {_shown(run.root)}"
+
+
+def _captured(ranks: list[RankRecord]) -> str:
+    windows = sorted({(w.first_step, w.last_step) for rank in ranks for w in rank.windows if w.profiler == "shardprof"})
+    if not windows:
+        return "no step captured"
+    return "captured " + ", ".join(f"steps {first}-{last}" for first, last in windows)
+
+
+def _cost(record: RunRecord) -> str:
+    if record.always_on_share is None:
+        return ""
+    return f"; always-on part {100 * record.always_on_share:.2f} % of step time"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _outcome(hosts: list[HostRecord], expected: int) -> Outcome | None:
+    """The job is over when every host's part is; it failed if one did."""
+    outcomes = [host.outcome for host in hosts if host.outcome is not None]
+    if not outcomes or len(outcomes) < expected:
+        return None
+    failed = [outcome.exit_code for outcome in outcomes if outcome.exit_code != 0]
+    return Outcome(exit_code=failed[0] if failed else 0, ended_ns=max(outcome.ended_ns for outcome in outcomes))
+
+
+def _always_on_share(run: RunFolder, ranks: list[RankRecord], warmup_steps: int) -> float | None:
+    """The hooks' share of the steps that the profiler left alone: none from warm-up to export."""
+    hook_ns = step_ns = 0
+    for rank in ranks:
+        for step in _steps(run, rank):
+            # The first step reads the settings once; the one after a window exports its trace.
+            if step.step > 0 and not any(
+                window.first_step - warmup_steps <= step.step <= window.last_step + 1 for window in rank.windows
+            ):
+                hook_ns += step.hook_ns
+                step_ns += step.end_ns - step.begin_ns
+    return hook_ns / step_ns if step_ns else None
+
+
+def _steps(run: RunFolder, rank: RankRecord) -> list[StepRecord]:
+    return list(read_lines(StepRecord, run.rank(rank.rank) / STEPS_FILE))
+
+
+def _read(record_type: type[R], paths: list[Path]) -> Iterator[R]:
+    for path in paths:
+        try:
+            yield read_whole(record_type, path)
+        except (OSError, ValueError, TypeError):
+            continue  # killed before it was written
