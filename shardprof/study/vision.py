@@ -25,9 +25,9 @@ def _load() -> torch.library.Library | None:
             raise
     else:
         return None
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     importlib.import_module("torchvision")
     return library
 

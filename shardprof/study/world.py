@@ -6,6 +6,8 @@ Read from what torchrun and the deepspeed launcher put into the environment; a p
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +58,19 @@ def _device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def connect(world: World) -> None:
-    """Join the other ranks; a world of one that no launcher started needs no address."""
+@contextmanager
+def connected(world: World) -> Iterator[None]:
+    """The other ranks, joined while it lasts; a world of one that no launcher started needs no address.
+
+    Whatever holds the process group must be gone when it ends: torch deadlocks where DistributedDataParallel is the
+    last to let go of it. After an error the group is left alone, because leaving waits for ranks that may never come.
+    """
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     if "MASTER_ADDR" in os.environ:
         dist.init_process_group(world.backend)
     else:
-        dist.init_process_group(world.backend, store=dist.HashStore(), rank=world.rank, world_size=world.size)
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
+        dist.init_process_group(world.backend, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()

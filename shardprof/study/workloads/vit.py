@@ -13,26 +13,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import os
 import sys
-import time
-from collections.abc import Iterator
-from typing import Any
+from contextlib import nullcontext
 
 import torch
-import torch.distributed as dist
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, DistributedSampler
 
 from shardprof.study import data, strategies
 from shardprof.study.errors import WorkloadError
 from shardprof.study.model import MODELS, ViTConfig, build_model, parameter_counts
-from shardprof.study.strategies import STRATEGIES, Settings, Trainer
+from shardprof.study.strategies import STRATEGIES, Settings
+from shardprof.study.training import Progress, count_correct, fit, make_loader
 from shardprof.study.vision import COMPILED_OPERATORS
-from shardprof.study.world import World, connect, find_world
-
-Batch = tuple[torch.Tensor, torch.Tensor]
+from shardprof.study.world import World, connected, find_world
 
 
 def main() -> int:
@@ -71,9 +64,7 @@ def _arguments() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--threads", type=_positive, help="CPU threads a rank")
     run.add_argument("--log-every", type=_positive, default=10, metavar="STEPS")
-    parser.add_argument(
-        "--local_rank", help=argparse.SUPPRESS
-    )  # the deepspeed launcher adds it; LOCAL_RANK says it too
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it
     return parser
 
 
@@ -99,20 +90,22 @@ def _run(args: argparse.Namespace, world: World) -> None:
     config = _model_config(args)
     model = build_model(config, seed=args.seed, checkpointing=args.checkpointing)
     train_split, test_split = data.load(args.data, image_size=config.image_size, download=args.download)
-    loader = _loader(train_split, world, args, train=True)
-    if not len(loader):
+    train = make_loader(train_split, world, settings, training=True, workers=args.workers, seed=args.seed)
+    test = make_loader(test_split, world, settings, training=False, workers=args.workers, seed=args.seed)
+    if not len(train):
         raise WorkloadError(f"{len(train_split)} images are too few for a step of every rank", "lower --batch-size")
-    if args.strategy != "none":
-        connect(world)
     if world.rank == 0:
         _introduce(args, world, model)
-    trainer = STRATEGIES[args.strategy](model, world, settings)
-    _fit(trainer, loader, args, world)
-    correct = _correct(trainer, _loader(test_split, world, args, train=False), len(test_split), world)
+    with nullcontext() if args.strategy == "none" else connected(world):
+        trainer = STRATEGIES[args.strategy](model, world, settings)
+        steps = args.steps or max(1, args.epochs * len(train) // args.accumulation)
+        for progress in fit(trainer, train, world, settings, steps=steps, log_every=args.log_every):
+            if world.rank == 0:
+                _show(progress)
+        correct = count_correct(trainer, test, world)
+        del trainer  # before its process group
     if world.rank == 0:
-        print(f"accuracy {correct / len(test_split):.1%} on {len(test_split):,} test images", flush=True)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+        print(f"accuracy {correct.item() / len(test_split):.1%} on {len(test_split):,} test images", flush=True)
 
 
 def _model_config(args: argparse.Namespace) -> ViTConfig:
@@ -121,18 +114,6 @@ def _model_config(args: argparse.Namespace) -> ViTConfig:
     if "width" in changed:
         changed.setdefault("mlp", 4 * changed["width"])
     return dataclasses.replace(MODELS[args.model], **changed)
-
-
-def _loader(split: Any, world: World, args: argparse.Namespace, *, train: bool) -> DataLoader[Batch]:
-    return DataLoader(
-        split,
-        batch_size=args.batch_size,
-        sampler=DistributedSampler(split, world.size, world.rank, shuffle=train, seed=args.seed, drop_last=train),
-        num_workers=args.workers,
-        pin_memory=world.device.type == "cuda",
-        drop_last=train,
-        persistent_workers=train and args.workers > 0,
-    )
 
 
 def _introduce(args: argparse.Namespace, world: World, model: torch.nn.Module) -> None:
@@ -146,46 +127,12 @@ def _introduce(args: argparse.Namespace, world: World, model: torch.nn.Module) -
         print("vit: torchvision's compiled operators do not load here; using its Python part", flush=True)
 
 
-def _fit(trainer: Trainer, loader: DataLoader[Batch], args: argparse.Namespace, world: World) -> None:
-    steps = args.steps or max(1, args.epochs * len(loader) // args.accumulation)
-    samples_per_step = world.size * args.batch_size * args.accumulation
-    batches = _endless(loader)
-    logged_step, logged_at = 0, time.perf_counter()
-    for step in range(1, steps + 1):
-        for micro_batch in range(1, args.accumulation + 1):
-            images, labels = (tensor.to(world.device, non_blocking=True) for tensor in next(batches))
-            loss = cross_entropy(trainer.forward(images), labels)
-            trainer.backward(loss, last=micro_batch == args.accumulation)
-        if world.rank == 0 and (step % args.log_every == 0 or step in (1, steps)):
-            loss_now = loss.item()  # waits for the device, so that the time is the step's
-            seconds = (time.perf_counter() - logged_at) / (step - logged_step)
-            logged_step, logged_at = step, time.perf_counter()
-            print(
-                f"step {step:>5}/{steps}  loss {loss_now:.4f}  {seconds * 1e3:8.1f} ms/step  "
-                f"{samples_per_step / seconds:8.1f} samples/s",
-                flush=True,
-            )
-
-
-def _endless(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    for epoch in itertools.count():
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        yield from loader
-
-
-@torch.no_grad()
-def _correct(trainer: Trainer, loader: DataLoader[Batch], images_in_split: int, world: World) -> int:
-    """How many test images the whole job gets right; those that the sampler repeats to fill up ranks count once."""
-    trainer.eval()
-    correct, seen = torch.zeros((), dtype=torch.int64, device=world.device), 0
-    for images, labels in loader:
-        position = world.rank + world.size * torch.arange(seen, seen + len(labels))
-        hits = trainer.forward(images.to(world.device)).argmax(dim=1).cpu() == labels
-        correct += (hits & (position < images_in_split)).sum().to(world.device)
-        seen += len(labels)
-    if dist.is_initialized():
-        dist.all_reduce(correct)
-    return int(correct)
+def _show(progress: Progress) -> None:
+    print(
+        f"step {progress.step:>5}/{progress.steps}  loss {progress.loss:.4f}  "
+        f"{progress.seconds_per_step * 1e3:8.1f} ms/step  {progress.samples_per_second:8.1f} samples/s",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

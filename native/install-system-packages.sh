@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# What the build needs from the system, and nothing that is there already: says what is missing, installs it with apt
+# where it may (root, or sudo that asks nothing), else names the packages. `lint` asks for clang's tools as well.
+#
+#   native/install-system-packages.sh PYTHON [lint]     PYTHON: the interpreter that .venv is (to be) made from
+set -euo pipefail
+
+python=${1:?usage: $0 PYTHON [lint]}
+purpose=${2:-build}
+minimum_gxx=12
+missing=()
+
+have() { command -v "$1" >/dev/null; }
+has_header() { echo "#include <$1>" | g++ -E -x c++ - >/dev/null 2>&1; }
+
+gxx_version=$(g++ -dumpversion 2>/dev/null | cut -d. -f1 || true)
+[ "${gxx_version:-0}" -ge $minimum_gxx ] || missing+=(g++)
+have make || missing+=(make)
+have cmake || missing+=(cmake)
+have ninja || missing+=(ninja-build)
+have pkg-config || missing+=(pkg-config)
+has_header simdjson.h || missing+=(libsimdjson-dev)
+has_header isa-l/igzip_lib.h || missing+=(libisal-dev)
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+"$python" -c 'import os, sysconfig as s; raise SystemExit(not os.path.exists(s.get_path("include") + "/Python.h"))' ||
+  missing+=(python3-dev)
+if [ "$purpose" = lint ]; then
+  have clang-format || missing+=(clang-format)
+  have clang-tidy || missing+=(clang-tidy)
+fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+echo "missing system packages: ${missing[*]}"
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  as_root=(sudo -n)
+  have sudo && sudo -n true 2>/dev/null || as_root=(no)
+fi
+if ! have apt-get || [ "${as_root[*]}" = no ]; then
+  echo "install them and run make again (the names are those of Debian and Ubuntu; g++ $minimum_gxx or newer):"
+  echo "  sudo apt-get install ${missing[*]}"
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+gxx_version=$(g++ -dumpversion | cut -d. -f1)
+if [ "$gxx_version" -lt $minimum_gxx ]; then
+  echo "g++ is version $gxx_version here and $minimum_gxx or newer is needed: install g++-$minimum_gxx and make it the g++ on PATH"
+  exit 1
+fi

@@ -1,0 +1,102 @@
+"""The training loop, the same for every strategy, and the test at its end."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, DistributedSampler
+
+from shardprof.study.strategies import Settings, Trainer
+from shardprof.study.world import World
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A step worth a line: this rank's loss in it, and the speed of the whole job since the line before."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds_per_step: float
+    samples_per_second: float
+
+
+def make_loader(
+    split: Any, world: World, settings: Settings, *, training: bool, workers: int, seed: int
+) -> DataLoader[Batch]:
+    """This rank's part of a split, in micro-batches: shuffled and whole ones only for training, else all of it."""
+    return DataLoader(
+        split,
+        batch_size=settings.batch_size,
+        sampler=DistributedSampler(split, world.size, world.rank, shuffle=training, seed=seed, drop_last=training),
+        num_workers=workers,
+        pin_memory=world.device.type == "cuda",
+        drop_last=training,
+        persistent_workers=training and workers > 0,
+    )
+
+
+def fit(
+    trainer: Trainer, loader: DataLoader[Batch], world: World, settings: Settings, *, steps: int, log_every: int
+) -> Iterator[Progress]:
+    """Train for `steps` optimizer steps; what comes out is the first, every `log_every`-th and the last of them."""
+    samples_per_step = world.size * settings.batch_size * settings.accumulation
+    batches = _endless(loader)
+    logged_step, logged_at = 0, time.perf_counter()
+    for step in range(1, steps + 1):
+        loss = _step(trainer, batches, world, settings)
+        if step % log_every == 0 or step in (1, steps):
+            loss_now = loss.item()  # waits for the device, so that the time is the work's
+            seconds = (time.perf_counter() - logged_at) / (step - logged_step)
+            yield Progress(
+                step=step,
+                steps=steps,
+                loss=loss_now,
+                seconds_per_step=seconds,
+                samples_per_second=samples_per_step / seconds,
+            )
+            logged_step, logged_at = step, time.perf_counter()
+
+
+@torch.no_grad()
+def count_correct(trainer: Trainer, loader: DataLoader[Batch], world: World) -> torch.Tensor:
+    """How many test images the whole job gets right; keep this tensor until the process group is gone.
+
+    (gloo's thread lets go of the tensors of a collective a little after the collective is over. Where it is then the
+    last to hold one, it waits for Python, and torch deadlocks or aborts if Python is just leaving.)
+    The sampler repeats some images so that all ranks have as many; the repeated ones do not count.
+    """
+    trainer.eval()
+    images_in_split = len(loader.dataset)  # type: ignore[arg-type]
+    correct, seen = torch.zeros((), dtype=torch.int64, device=world.device), 0
+    for images, labels in loader:
+        position = world.rank + world.size * torch.arange(seen, seen + len(labels))
+        hits = trainer.forward(images.to(world.device)).argmax(dim=1).cpu() == labels
+        correct += (hits & (position < images_in_split)).sum().to(world.device)
+        seen += len(labels)
+    if dist.is_initialized():
+        dist.all_reduce(correct)
+    return correct
+
+
+def _step(trainer: Trainer, batches: Iterator[Batch], world: World, settings: Settings) -> torch.Tensor:
+    for micro_batch in range(1, settings.accumulation + 1):
+        images, labels = (tensor.to(world.device, non_blocking=True) for tensor in next(batches))
+        loss = cross_entropy(trainer.forward(images), labels)
+        trainer.backward(loss, last=micro_batch == settings.accumulation)
+    return loss.detach()
+
+
+def _endless(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        yield from loader
