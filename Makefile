@@ -30,24 +30,28 @@ $(BIN)/python: | system-packages
 	@echo "making $(VENV) with $(SYSTEM_PYTHON)"
 	@$(SYSTEM_PYTHON) -m venv $(VENV)
 
-# What a build needs is there before the build, which is not isolated so that it can be repeated in place.
-$(VENV)/.installed: pyproject.toml tests/constraints.txt | system-packages $(BIN)/python
-	@echo "installing what pyproject.toml names into $(VENV) (the first time takes minutes)"
-	@$(PIP) setuptools wheel scikit-build-core nanobind
-	@$(PIP) --no-build-isolation --editable '.[dev]'
+# What a build needs is there before the build, which is not isolated so that it can be repeated in place; when only
+# native/ changed, only the engine is built again.
+$(VENV)/.built: pyproject.toml tests/constraints.txt $(NATIVE_SOURCES) | system-packages $(BIN)/python
+	$(if $(filter-out native/%,$?),$(install_all),$(build_engine))
 	@touch $@
 
-$(VENV)/.built: $(VENV)/.installed $(NATIVE_SOURCES)
-	@echo "building the native engine"
-	@$(PIP) --no-build-isolation --no-deps --editable .
-	@touch $@
+define install_all
+@echo "installing what pyproject.toml names into $(VENV) (the first time takes minutes)"
+@$(PIP) setuptools wheel scikit-build-core nanobind
+@$(PIP) --no-build-isolation --editable '.[dev]'
+endef
+define build_engine
+@echo "building the native engine"
+@$(PIP) --no-build-isolation --no-deps --editable .
+endef
 
 test: setup $(NATIVE)/build.ninja ## run all tests, of native/ too
 	@cmake --build $(NATIVE)
 	@ctest --test-dir $(NATIVE) --output-on-failure
 	@$(BIN)/python -m pytest
 
-$(NATIVE)/build.ninja: native/CMakeLists.txt $(VENV)/.installed
+$(NATIVE)/build.ninja: native/CMakeLists.txt $(VENV)/.built
 	@cmake -S native -B $(NATIVE) -G Ninja -DCMAKE_BUILD_TYPE=Release -DSHARDPROF_WERROR=ON >/dev/null
 
 lint: setup $(NATIVE)/build.ninja ## check style, types, import contracts and the C++ sources
