@@ -1,0 +1,278 @@
+"""What the terminal and Markdown show, as words: which tables, which lines, in which order. No layout, no escapes.
+
+Everything in a View may hold text from an untrusted trace; an output escapes what it writes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardprof.analysis.result import AlwaysOn, Rank, Result, Step
+from shardprof.analysis.summary import GROUPS, KindSummary, Steps, Summary, recorded, summarize
+from shardprof.analysis.verdict import PHASES, phase_ns, verdict
+from shardprof.analysis.words import Scale, class_name, duration, percent, size, time_scale
+from shardprof.render._text import numbers, plural
+from shardprof.trace.classes import CLASSES
+
+SHORT_NAMES = {
+    "compute": "comp",
+    "communication": "comm",
+    "copies": "copy",
+    "data_loading": "data",
+    "launch_bound": "launch",
+    "idle": "idle",
+}
+GROUP_NAMES = {"communication": "exposed communication"}
+_WORTH_A_FIGURE = 0.01
+_MOST_DOUBTS = 8
+_MOST_DIFFERENCES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table: `left` columns are words and read from the left, the others are figures. `bars` are shares of classes
+    by row, drawn after the column of that index where an output can draw; `notes` explain the columns."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: frozenset[str]
+    notes: tuple[str, ...] = ()
+    bars: tuple[Mapping[str, float], ...] = ()
+    bars_after: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The report from top to bottom; what there is nothing to say about is empty.
+
+    `figures` are the key figures, `groups` the groups of classes that occur and so need a legend, `next_commands` are
+    commands with what they are good for.
+    """
+
+    title: str
+    about: tuple[str, ...]
+    verdict: str
+    figures: tuple[str, ...]
+    groups: tuple[str, ...]
+    ranks: Table | None
+    communication: Table | None
+    recorded: Table | None
+    slowest: str
+    links: tuple[str, ...]
+    doubts: tuple[str, ...]
+    next_commands: tuple[tuple[str, str], ...]
+
+
+def view(result: Result) -> View:
+    """The words for a Result."""
+    summary = summarize(result)
+    steps = summary.steps
+    groups = tuple(group for group in GROUPS if steps is not None and steps.groups_ns[group])
+    return View(
+        title=_title(result),
+        about=_about(result, summary),
+        verdict=verdict(result, summary),
+        figures=_figures(steps, summary) if steps else (),
+        groups=groups,
+        ranks=_rank_table(summary, groups) if steps else None,
+        communication=_communication_table(steps, summary) if steps and steps.kinds else None,
+        recorded=_recorded_table(recorded(result.ranks)),
+        slowest=_slowest(steps) if steps else "",
+        links=_links(result),
+        doubts=_doubts(result, summary),
+        next_commands=_next_commands(result, summary),
+    )
+
+
+def _title(result: Result) -> str:
+    first, *others = result.source.path.split(", ")
+    name = Path(first).name or first
+    for suffix in (".gz", ".json"):
+        name = name.removesuffix(suffix)
+    return name + (f" and {len(others)} more" if others else "")
+
+
+def _about(result: Result, summary: Summary) -> tuple[str, ...]:
+    source = result.source
+    settings = [str(value) for key in ("strategy", "precision") if (value := source.settings.get(key))]
+    training = ", ".join(settings)
+    if source.framework and not training.startswith(source.framework):
+        training = f"{source.framework} {training}".strip()
+    device = source.device_name or ("CPU" if any(rank.device == "cpu" for rank in result.ranks) else "")
+    return tuple(part for part in (training, _ranks_words(result), device, _steps_words(result, summary)) if part)
+
+
+def _ranks_words(result: Result) -> str:
+    source, ranks = result.source, result.ranks
+    here, world = len(ranks), source.world_size or len(ranks)
+    if here == 1 and world > 1:
+        words = f"rank {ranks[0].rank} of {world}"
+    else:
+        words = plural(here, "rank") if here >= world else f"{here} of {plural(world, 'rank')}"
+    hosts = sorted({host.name for host in source.hosts} | {rank.host for rank in ranks if rank.host})
+    return words + (f" on {hosts[0] if len(hosts) == 1 else plural(len(hosts), 'host')}" if hosts else "")
+
+
+def _steps_words(result: Result, summary: Summary) -> str:
+    if summary.window == "trace":
+        return "no steps found, the whole trace is shown"
+    captured = {step.step for rank in result.ranks for step in rank.steps if not step.empty}
+    if not captured:
+        return ""
+    return f"{'step' if len(captured) == 1 else 'steps'} {numbers(captured)} ({result.step_source})"
+
+
+def _figures(steps: Steps, summary: Summary) -> tuple[str, ...]:
+    median, slowest = duration(steps.median.step.wall_ns), duration(steps.slowest.step.wall_ns)
+    step = f"{summary.window} {median}" + (f" (median; slowest {slowest})" if slowest != median else "")
+    told = [group for group in GROUPS if steps.share(group) >= _WORTH_A_FIGURE]
+    times = [f"{GROUP_NAMES.get(g, class_name(g))} {duration(steps.groups_ns[g] / steps.count)}" for g in told]
+    if steps.count > 1 and times:
+        times[0] = f"on average: {times[0]}"
+    return step, *times
+
+
+def _rank_table(summary: Summary, groups: Sequence[str]) -> Table:
+    marked = [rank for rank in summary.ranks if rank.remark]
+    rows = marked or list(summary.ranks)
+    scale = time_scale(rank.step_ns for rank in rows if rank.step_ns is not None)
+    with_hosts = len({rank.host for rank in summary.ranks}) > 1
+    head = ("rank", *(("host",) if with_hosts else ()), f"{summary.window} ({scale.unit})")
+    bars = tuple({group: rank.share(group) for group in groups} for rank in rows)
+    hidden = len(summary.ranks) - len(rows)
+    notes = (f"{plural(hidden, 'rank')} between these are not shown",) if hidden else ()
+    return Table(
+        columns=(*head, *(SHORT_NAMES[group] for group in groups), *(("",) if marked else ())),
+        rows=tuple(
+            (
+                str(rank.rank),
+                *((rank.host or "",) if with_hosts else ()),
+                "no steps" if rank.step_ns is None else scale.figure(rank.step_ns),
+                *("" if rank.step_ns is None else percent(rank.share(g)).removesuffix(" %") for g in groups),
+                *((rank.remark,) if marked else ()),
+            )
+            for rank in rows
+        ),
+        left=frozenset({"host", ""}),
+        notes=notes,
+        bars=bars,
+        bars_after=len(head),
+    )
+
+
+def _communication_table(steps: Steps, summary: Summary) -> Table:
+    scale = time_scale(kind.exposed_ns for kind in steps.kinds)
+    wall_ns = sum(steps.groups_ns.values()) / steps.count
+    window = summary.window
+    return Table(
+        columns=("communication", "calls", "payload", "exposed", f"of {window}", "overlapped", "group"),
+        rows=tuple(_kind_row(kind, scale, wall_ns) for kind in steps.kinds),
+        left=frozenset({"communication", "group"}),
+        notes=(
+            f"a {window} and rank, on average; exposed: the time of it outside compute; "
+            "overlapped: the share of it under compute; 1 MB = 1e6 B",
+        ),
+    )
+
+
+def _kind_row(kind: KindSummary, scale: Scale, wall_ns: float) -> tuple[str, ...]:
+    time_ns = kind.exposed_ns + kind.overlapped_ns
+    return (
+        class_name(kind.kind).removesuffix(" communication"),
+        f"{kind.calls:,.0f}" if kind.calls == round(kind.calls) else f"{kind.calls:,.1f}",
+        "unknown" if kind.payload_bytes is None else size(kind.payload_bytes),
+        f"{scale.figure(kind.exposed_ns)} {scale.unit}",
+        percent(kind.exposed_ns / wall_ns),
+        percent(kind.overlapped_ns / time_ns) if time_ns else "",
+        ", ".join(kind.groups),
+    )
+
+
+def _recorded_table(ranks: Sequence[Rank]) -> Table | None:
+    """Every step of the run, captured or not: medians on the main thread."""
+    known = [(rank.rank, rank.always_on) for rank in ranks if rank.always_on]
+    if not known:
+        return None
+    scale = time_scale(always_on.slowest_wall_ns for _, always_on in known)
+    phases = [phase for phase in PHASES if any(phase_ns(record, phase) is not None for _, record in known)]
+    return Table(
+        columns=("rank", "steps", f"step ({scale.unit})", *phases, "slowest", "at step"),
+        rows=tuple(_recorded_row(rank, record, phases, scale) for rank, record in known),
+        left=frozenset(),
+        notes=("all recorded steps, captured or not: medians of time on the main thread",),
+    )
+
+
+def _recorded_row(rank: int, record: AlwaysOn, phases: Sequence[str], scale: Scale) -> tuple[str, ...]:
+    times = [phase_ns(record, phase) for phase in phases]
+    return (
+        str(rank),
+        f"{record.steps:,}",
+        scale.figure(record.wall_ns),
+        *("" if time_ns is None else scale.figure(time_ns) for time_ns in times),
+        scale.figure(record.slowest_wall_ns),
+        str(record.slowest_step),
+    )
+
+
+def _slowest(steps: Steps) -> str:
+    slowest, typical = steps.slowest, steps.median
+    longer_ns = slowest.step.wall_ns - typical.step.wall_ns
+    if not longer_ns:
+        return ""
+    times = f"step {slowest.step.step} on rank {slowest.rank}, {duration(slowest.step.wall_ns)}"
+    median = f"the median (step {typical.step.step} on rank {typical.rank}, {duration(typical.step.wall_ns)})"
+    causes = _differences(slowest.step, typical.step, longer_ns)
+    return f"{times}: {duration(longer_ns)} over {median}; {', '.join(causes)}"
+
+
+def _differences(slowest: Step, typical: Step, longer_ns: int) -> list[str]:
+    """The classes that the slowest step spends more or less on, those that matter."""
+    changes = {name: slowest.partition_ns.get(name, 0) - typical.partition_ns.get(name, 0) for name in CLASSES}
+    large = [name for name in CLASSES if abs(changes[name]) >= 0.1 * longer_ns]
+    large.sort(key=lambda name: -abs(changes[name]))
+    return [
+        f"{class_name(name)} {'+' if changes[name] > 0 else '-'}{duration(abs(changes[name]))}"
+        for name in large[:_MOST_DIFFERENCES]
+    ]
+
+
+def _links(result: Result) -> tuple[str, ...]:
+    lines = []
+    for host in result.source.hosts:
+        sent, received = host.link_tx_bytes or {}, host.link_rx_bytes or {}
+        links = [f"{link} sent {size(sent[link])}, received {size(received.get(link, 0))}" for link in sorted(sent)]
+        if links:
+            lines.append(f"{host.name} (ranks {numbers(host.ranks)}): {'; '.join(links)}")
+    return tuple(lines)
+
+
+def _doubts(result: Result, summary: Summary) -> tuple[str, ...]:
+    doubts = []
+    if result.source.exit_code:
+        doubts.append(f"the job ended with exit code {result.source.exit_code}")
+    if summary.empty_steps:
+        doubts.append(f"left out of every figure because they hold no work: steps {numbers(summary.empty_steps)}")
+    for doubt in result.quality:
+        doubts.append(doubt.message if doubt.count is None else f"{doubt.count:,} {doubt.message}")
+    hidden = len(doubts) - _MOST_DOUBTS
+    return (*doubts[:_MOST_DOUBTS], *((f"{hidden:,} more, see --format json",) if hidden > 0 else ()))
+
+
+def _next_commands(result: Result, summary: Summary) -> tuple[tuple[str, str], ...]:
+    source = result.source
+    report = f"shardprof report {shlex.join(source.path.split(', '))}"
+    recorded_steps = [rank.always_on.steps for rank in result.ranks if rank.always_on]
+    commands = []
+    if summary.steps is None and source.command and recorded_steps:
+        window = f"{min(3, max(recorded_steps) - 1)}:{min(8, max(recorded_steps))}"
+        commands.append((f"shardprof record --steps {window} -- {source.command}", "capture steps that it reaches"))
+    elif summary.steps is None:
+        commands.append(("shardprof doctor", "what can be recorded on this machine"))
+    elif summary.window == "trace":
+        commands.append(("shardprof record -- COMMAND", "marks the steps in the trace"))
+    commands.append((f"{report} --format json", "all figures, for scripts"))
+    return tuple(commands)

@@ -1,0 +1,181 @@
+"""The report in the terminal: the verdict, a bar of the classes for each rank, communication, what is doubtful.
+
+Lines are as wide as the terminal, between 60 and 160 columns; in a pipe 100, or what COLUMNS says. Colour only adds to
+what glyphs tell, and is left out in a pipe and with NO_COLOR. Output that is not UTF-8 gets ASCII glyphs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from shardprof.analysis.result import Result
+from shardprof.analysis.words import class_name
+from shardprof.render._text import pack, printable, wrap
+from shardprof.render._view import GROUP_NAMES, Table, View, view
+
+_INDENT = 2
+_LEFT = (0, 0, 0, _INDENT)
+_PIPE_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 100, 60, 160
+_LEAST_BAR = 10
+
+_GLYPHS = {
+    "compute": ("█", "cyan"),
+    "communication": ("▒", "magenta"),
+    "copies": ("▚", "yellow"),
+    "data_loading": ("▄", "blue"),
+    "launch_bound": ("╌", "red"),
+    "idle": ("·", "bright_black"),
+}
+_ASCII = str.maketrans("█▒▚▄╌·µ…", "#%/=-.u~")
+
+
+def render(result: Result, out: TextIO) -> None:
+    """Write the report to `out`."""
+    lines = StringIO()
+    console = Console(
+        file=lines, width=_width(out), force_terminal=out.isatty(), highlight=False, markup=False, emoji=False
+    )
+    for part in _parts(view(result), console.width):
+        console.print(part)
+    for line in lines.getvalue().splitlines():
+        out.write(_encodable(line.rstrip(), out.encoding) + "\n")
+
+
+def _width(out: TextIO) -> int:
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        width = int(asked)
+    else:
+        width = os.get_terminal_size(out.fileno()).columns if out.isatty() else _PIPE_WIDTH
+    return min(max(width, _LEAST_WIDTH), _MOST_WIDTH)
+
+
+def _encodable(line: str, encoding: str | None) -> str:
+    if encoding is None or encoding.lower().replace("-", "").startswith("utf"):
+        return line
+    return line.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+
+
+def _parts(report: View, width: int) -> Iterator[RenderableType]:
+    inner = width - _INDENT
+    yield from _heading(report, inner)
+    yield ""
+    yield from (_indented(line, "bold") for line in wrap(report.verdict, inner))
+    yield from (_indented(line) for line in pack(report.figures, "   ", inner))
+    if report.ranks:
+        yield ""
+        yield Padding(_table(report.ranks), _LEFT)
+        yield from _legend(report.groups, inner)
+        yield from (_indented(note, "dim") for note in report.ranks.notes)
+    for table in (report.communication, report.recorded):
+        if table:
+            yield ""
+            yield Padding(_table(table), _LEFT)
+            yield from (_indented(line, "dim") for note in table.notes for line in wrap(note, inner))
+    yield ""
+    yield from _remarks(report, inner)
+
+
+def _heading(report: View, width: int) -> Iterator[Text]:
+    title = printable(f"shardprof  {report.title}")
+    first, *more = pack([title, *map(printable, report.about)], " · ", width)
+    line = _text(first)
+    line.stylize("bold", 0, len(title))
+    yield line
+    yield from (_indented(line) for line in more)
+
+
+def _remarks(report: View, width: int) -> Iterator[Text]:
+    """What stands below the tables: a label and its lines, the lines wrapped beside the label."""
+    labelled = (
+        ("slowest step", "cyan", [report.slowest] if report.slowest else []),
+        ("links", "cyan", report.links),
+        ("doubtful", "yellow", report.doubts),
+        ("next", "green", [f"{command}   # {purpose}" for command, purpose in report.next_commands]),
+    )
+    column = max(len(label) for label, _, remarks in labelled if remarks) + _INDENT
+    for label, style, remarks in labelled:
+        lines = [line for remark in remarks for line in wrap(remark, width - column)]
+        for number, line in enumerate(lines):
+            text = _indented((label if number == 0 else "").ljust(column) + line)
+            text.stylize(style, 0, column + _INDENT)
+            yield text
+
+
+def _table(table: Table) -> RichTable:
+    drawn = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=bool(table.bars))
+    for index, column in enumerate(table.columns):
+        if table.bars and index == table.bars_after:
+            drawn.add_column(_axis(), ratio=1, min_width=_LEAST_BAR)
+        words = column in table.left
+        drawn.add_column(_text(column), justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    for number, row in enumerate(table.rows):
+        cells: list[RenderableType] = [_text(cell) for cell in row]
+        if table.bars:
+            cells.insert(table.bars_after, _Bar(table.bars[number]))
+        drawn.add_row(*cells)
+    return drawn
+
+
+def _axis() -> RichTable:
+    axis = RichTable.grid(expand=True)
+    axis.add_column()
+    axis.add_column(justify="right")
+    axis.add_row("0 %", "100 %")
+    return axis
+
+
+def _legend(groups: Sequence[str], width: int) -> Iterator[Text]:
+    entries = [f"{_GLYPHS[group][0]} {GROUP_NAMES.get(group, class_name(group))}" for group in groups]
+    for line in pack(entries, "   ", width):
+        text = _indented(line, "dim")
+        for glyph, colour in _GLYPHS.values():
+            text.highlight_words([glyph], Style(color=colour, dim=False))
+        yield text
+
+
+def _text(text: str, style: str = "") -> Text:
+    """The one way for words into the output: no markup, no control characters."""
+    return Text(printable(text), style=style)
+
+
+def _indented(line: str, style: str = "") -> Text:
+    return _text(" " * _INDENT + line, style)
+
+
+class _Bar:
+    """Shares of classes as a bar of the width that its column has."""
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self.shares = shares
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for group, cells in _apportioned(self.shares, options.max_width).items():
+            glyph, colour = _GLYPHS[group]
+            yield Segment(glyph * cells, Style(color=colour))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(_LEAST_BAR, options.max_width)
+
+
+def _apportioned(shares: Mapping[str, float], cells: int) -> dict[str, int]:
+    """Whole cells for shares that sum to one, by largest remainders; none for a rank without steps."""
+    if not sum(shares.values()):
+        return {}
+    exact = {group: share * cells for group, share in shares.items()}
+    whole = {group: int(value) for group, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda group: whole[group] - exact[group])
+    for group in by_remainder[: cells - sum(whole.values())]:
+        whole[group] += 1
+    return whole
