@@ -49,8 +49,7 @@ Column<T> column(const shardprof::TraceFile& trace, const std::vector<T>& values
 
 // Traces hold bytes that are no UTF-8, in kernel names of all places.
 nb::str text(const std::string& value) {
-  return nb::steal<nb::str>(
-      PyUnicode_DecodeUTF8(value.data(), static_cast<Py_ssize_t>(value.size()), "replace"));
+  return nb::steal<nb::str>(PyUnicode_DecodeUTF8(value.data(), static_cast<Py_ssize_t>(value.size()), "replace"));
 }
 
 nb::list texts(const std::vector<std::string>& values) {

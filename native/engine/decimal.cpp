@@ -35,6 +35,7 @@ std::optional<Decimal> split(std::string_view text) {
   if (number.whole.empty() && number.fraction.empty()) return std::nullopt;
   if (at < text.size() && (text[at] == 'e' || text[at] == 'E')) {
     if (++at < text.size() && text[at] == '+') ++at;
+    if (at < text.size() && text[at] == '-' && text[at - 1] == '+') return std::nullopt;
     const auto [end, status] = std::from_chars(text.data() + at, text.data() + text.size(), number.exponent);
     if (status != std::errc{}) return std::nullopt;
     at = static_cast<size_t>(end - text.data());
@@ -60,14 +61,12 @@ std::optional<int64_t> nanoseconds_from_microseconds(std::string_view text) {
   if (!number) return std::nullopt;
   // An exponent of e makes the digit written at position p stand at position p - e: walk those that count.
   const int last = nanosecond_digits + number->exponent;
-  uint64_t magnitude = 0;
+  int64_t magnitude = 0;
   for (int position = 1 - static_cast<int>(number->whole.size()); position <= last; ++position) {
-    if (__builtin_mul_overflow(magnitude, uint64_t{10}, &magnitude)) return std::nullopt;
-    magnitude += digit_at(*number, position);
-    if (magnitude > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
+    if (__builtin_mul_overflow(magnitude, 10, &magnitude)) return std::nullopt;
+    if (__builtin_add_overflow(magnitude, digit_at(*number, position), &magnitude)) return std::nullopt;
   }
-  const auto value = static_cast<int64_t>(magnitude);
-  return number->negative ? -value : value;
+  return number->negative ? -magnitude : magnitude;
 }
 
 std::optional<int64_t> integer_from_text(std::string_view text) {

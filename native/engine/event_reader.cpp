@@ -12,6 +12,11 @@ namespace {
 
 namespace ondemand = simdjson::ondemand;
 
+// Times within it (146 years either way) leave room for the differences and sums that follow.
+constexpr int64_t max_time_ns = INT64_MAX / 2;
+
+bool is_in_range(int64_t time_ns) { return -max_time_ns <= time_ns && time_ns <= max_time_ns; }
+
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.remove_suffix(1);
   return text;
@@ -182,8 +187,9 @@ class EventReader::Parser {
     if (skipped(fields.category)) return true;
     const auto begin = nanoseconds_from_microseconds(fields.begin);
     const auto duration = nanoseconds_from_microseconds(fields.duration.empty() ? "0" : fields.duration);
-    int64_t end = 0;
-    if (!begin || !duration || *duration < 0 || __builtin_add_overflow(*begin, *duration, &end)) return false;
+    if (!begin || !duration || *duration < 0 || !is_in_range(*begin) || !is_in_range(*duration)) return false;
+    const int64_t end = *begin + *duration;
+    if (!is_in_range(end)) return false;
     TraceColumns& columns = trace_.columns;
     if (wants_detail(fields)) {
       trace_.detail_row.push_back(static_cast<uint32_t>(columns.size()));

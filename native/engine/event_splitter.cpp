@@ -44,7 +44,13 @@ void EventSplitter::drop_complete() {
 std::string EventSplitter::metadata() const {
   if (state_ == State::header) return buffer_;
   if (header_.empty()) return "{}";
-  return header_ + "[]" + (state_ == State::trailer ? trailer_ : "}");
+  return header_ + "[]" + (finished() ? trailer_ : "}");
+}
+
+bool EventSplitter::finished() const {
+  if (state_ != State::trailer) return false;
+  const size_t end = trimmed_end(trailer_, trailer_.size());
+  return header_.empty() || (end > 0 && trailer_[end - 1] == '}');
 }
 
 size_t EventSplitter::string_end(size_t at) const {

@@ -10,6 +10,7 @@ namespace shardprof {
 namespace {
 
 constexpr size_t piece_bytes = size_t{1} << 20;
+constexpr size_t max_pending_bytes = size_t{64} << 20;  // what inflates without end must not fill the memory
 
 }  // namespace
 
@@ -50,6 +51,9 @@ Result<TraceFile> read_trace(const std::string& path, const ReadOptions& options
     if (!splitter.complete().empty()) {
       reader.read(splitter.complete());
       splitter.drop_complete();
+    }
+    if (splitter.pending_bytes() > max_pending_bytes) {
+      return Error{ErrorCode::too_large, "its header or one of its events is larger than 64 MiB"};
     }
   }
   if (!splitter.found_events()) return Error{ErrorCode::not_a_trace, "there is no list of events in it"};

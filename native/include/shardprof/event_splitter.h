@@ -18,7 +18,8 @@ class EventSplitter {
   // Takes the next piece of text.
   void feed(std::string_view piece);
 
-  // The complete events that have arrived and were not taken yet, as JSON objects with commas between them. Valid until the next call of `feed` or `drop_complete`.
+  // The complete events that have arrived and were not taken yet, as JSON objects with commas between them. Valid until
+  // the next call of `feed` or `drop_complete`.
   [[nodiscard]] std::string_view complete() const { return {buffer_.data() + begin_, complete_end_ - begin_}; }
 
   void drop_complete();
@@ -28,7 +29,12 @@ class EventSplitter {
   [[nodiscard]] std::string metadata() const;
 
   [[nodiscard]] bool found_events() const { return state_ >= State::events; }
-  [[nodiscard]] bool finished() const { return state_ == State::trailer; }
+
+  // Whether the text has come to its end: the list of events, and the object around it, are closed.
+  [[nodiscard]] bool finished() const;
+
+  // What is held back until the event or the header that it belongs to is complete.
+  [[nodiscard]] size_t pending_bytes() const { return buffer_.size(); }
 
   // Whether the text ended inside an event.
   [[nodiscard]] bool holds_partial_event() const { return state_ == State::events && depth_ > 0; }

@@ -12,7 +12,7 @@ enum class ErrorCode {
   cannot_read,    // reading it failed half-way
   not_gzip_data,  // it begins like gzip and then is none
   not_a_trace,    // no list of events in it
-  too_large,      // more decompressed bytes than allowed
+  too_large,      // a header or an event that is larger than any trace's
 };
 
 struct Error {

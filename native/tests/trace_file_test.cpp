@@ -1,0 +1,82 @@
+#include "shardprof/trace_file.h"
+
+#include <string>
+
+#include "check.h"
+#include "files.h"
+
+namespace {
+
+using shardprof::test::gzip;
+using shardprof::test::TemporaryFile;
+
+const shardprof::ReadOptions options{};
+
+// More text than the reader takes in at once.
+std::string long_trace(int events) {
+  std::string text = R"({"distributedInfo": {"rank": 1}, "traceEvents": [)";
+  for (int i = 0; i < events; ++i) {
+    text += (i > 0 ? ", " : "");
+    text += R"({"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 1, "tid": 1, "ts": )" + std::to_string(i) +
+            R"(, "dur": 0.5})";
+  }
+  return text + R"(], "traceName": "t"})";
+}
+
+constexpr int events = 40'000;
+
+void check_long_trace(const std::string& content) {
+  const TemporaryFile file{content};
+  auto trace = shardprof::read_trace(file.path(), options);
+  if (!CHECK(trace.ok())) return;
+  const auto& columns = trace.value().columns;
+  CHECK(columns.size() == events);
+  CHECK(columns.begin_ns.front() == 0);
+  CHECK(columns.end_ns.back() == (events - 1) * 1000 + 500);
+  CHECK(trace.value().metadata_json == R"({"distributedInfo": {"rank": 1}, "traceEvents": [], "traceName": "t"})");
+  CHECK(!trace.value().truncated);
+  CHECK(trace.value().lost_events == 0);
+}
+
+void a_file_cut_off_gives_what_is_complete() {
+  const std::string text = long_trace(events);
+  const size_t cut = text.size() / 2;
+  for (const std::string& content : {text.substr(0, cut), gzip(text.substr(0, cut)), gzip(text).substr(0, 60'000)}) {
+    const TemporaryFile file{content};
+    auto trace = shardprof::read_trace(file.path(), options);
+    if (!CHECK(trace.ok())) continue;
+    CHECK(trace.value().truncated);
+    CHECK(trace.value().columns.size() > 1000 && trace.value().columns.size() < events);
+    CHECK(trace.value().metadata_json == R"({"distributedInfo": {"rank": 1}, "traceEvents": []})");
+  }
+}
+
+void what_is_no_trace_says_so() {
+  for (const std::string& content : {std::string{}, std::string{"text"}, gzip(""), std::string{R"({"a": 1})"}}) {
+    const TemporaryFile file{content};
+    CHECK(shardprof::read_trace(file.path(), options).error().code == shardprof::ErrorCode::not_a_trace);
+  }
+}
+
+// A file that inflates to a thousand times its size must not fill the memory.
+void text_without_end_is_refused() {
+  const std::string block = gzip(std::string(size_t{32} << 20, ' '));
+  for (const std::string_view head : {"{\"a\": \"", "[{\"name\": \""}) {
+    std::string content = gzip(head);
+    for (int i = 0; i < 12; ++i) content += block;
+    const TemporaryFile file{content};
+    auto trace = shardprof::read_trace(file.path(), options);
+    if (CHECK(!trace.ok())) CHECK(trace.error().code == shardprof::ErrorCode::too_large);
+  }
+}
+
+}  // namespace
+
+int main() {
+  check_long_trace(long_trace(events));
+  check_long_trace(gzip(long_trace(events)));
+  a_file_cut_off_gives_what_is_complete();
+  what_is_no_trace_says_so();
+  text_without_end_is_refused();
+  return shardprof::test::exit_code();
+}
