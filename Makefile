@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint tests/constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint tests/constraints.txt
 NATIVE := build/native
 NATIVE_SOURCES := $(shell find native -name CMakeLists.txt -o -name '*.cmake' -o -name '*.cpp' -o -name '*.h')
 CPP := $(filter %.cpp %.h,$(NATIVE_SOURCES))
@@ -70,7 +70,7 @@ format: setup ## rewrite the sources in the project's style
 	clang-format -i $(CPP)
 
 demo: setup ## record and explain two real trainings, FSDP2 and DeepSpeed ZeRO-3
-	@PATH="$(CURDIR)/$(BIN):$$PATH" shardprof/study/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m shardprof.study.demo
 
 bench: setup ## measure what recording costs on this machine
 	$(BIN)/python benchmarks/run.py

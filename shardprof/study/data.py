@@ -40,7 +40,7 @@ class Digits(datasets.CIFAR10):  # type: ignore[misc]  # torchvision is untyped
 
     base_folder = "digits-batches-py"
 
-    def __init__(self, root: Path, *, train: bool, transform: Any = None) -> None:
+    def __init__(self, root: Path, *, train: bool = True, transform: Any = None) -> None:
         sums = json.loads((root / self.base_folder / _CHECKSUMS).read_text())
         self.train_list = [[name, sums[name]] for name in sorted(sums) if name.startswith("data_batch_")]
         self.test_list = [["test_batch", sums["test_batch"]]]
@@ -55,8 +55,7 @@ def load(data: str, *, image_size: int, download: bool = False) -> tuple[Any, An
     """
     transform = _transform(image_size)
     if data == DIGITS:
-        root = make_digits(cache_folder())
-        return Digits(root, train=True, transform=transform), Digits(root, train=False, transform=transform)
+        return _digits(make_digits(cache_folder()), transform)
     return _cifar10(Path(data), transform, download=download)
 
 
@@ -74,6 +73,14 @@ def make_digits(root: Path) -> Path:
         if not folder.exists():
             _write_digits(folder)
     return root
+
+
+def _digits(root: Path, transform: Any) -> tuple[Any, Any]:
+    try:
+        return Digits(root, transform=transform), Digits(root, train=False, transform=transform)
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        folder = root / Digits.base_folder
+        raise WorkloadError(f"the digits in {folder} are damaged", "remove that folder; they are made anew") from error
 
 
 def _cifar10(root: Path, transform: Any, *, download: bool) -> tuple[Any, Any]:

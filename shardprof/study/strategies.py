@@ -135,7 +135,7 @@ def check(name: str, world: World, settings: Settings) -> None:
         raise WorkloadError(f"strategy none is for one process, not for {world.size}", "choose another --strategy")
     if name.endswith("-hybrid") and world.size % settings.shard_size:
         raise WorkloadError(
-            f"{world.size} ranks do not divide into shard groups of {settings.shard_size}", "--shard-size"
+            f"{world.size} ranks do not divide into shard groups of {settings.shard_size}", "change --shard-size"
         )
     if name.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         raise WorkloadError(
@@ -196,6 +196,9 @@ class _EngineTrainer:
     def __init__(self, model: nn.Module, settings: Settings, stage: int) -> None:
         import deepspeed
 
+        # Of use in inference only, and compiled at every first start on a CPU, behind a lock that a killed job leaves
+        # locked for ever.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # It calls collectives by names that torch 2.13 deprecates: a warning a call would drown the output.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
         config: dict[str, Any] = {
