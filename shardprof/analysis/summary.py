@@ -194,9 +194,9 @@ def _groups_by_kind(result: Result) -> dict[str, tuple[str, ...]]:
 
 
 def _group_words(description: str, group_size: int | None, groups: int) -> str:
-    ranks = f"{group_size} ranks"
-    if description == ranks or group_size is None:
+    if group_size is None or description == f"{group_size} ranks":
         return description
+    ranks = f"{group_size:,} ranks"
     return f"{description} ({ranks})" if groups == 1 else f"{description} ({groups} x {ranks})"
 
 

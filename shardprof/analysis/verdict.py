@@ -17,7 +17,8 @@ _WORTH_A_CLAUSE = 0.1
 _LEADING_KIND = 0.15
 """A kind of communication is named where it has this share of what is waited for."""
 
-PHASES = ("data", "forward", "backward", "optimizer")
+_PHASE_WORDS = {"data": "data loading", "forward": "forward", "backward": "backward", "optimizer": "the optimizer"}
+PHASES = tuple(_PHASE_WORDS)
 """The phases that are recorded of every step."""
 
 _TITLES = {
@@ -96,8 +97,8 @@ def _of_records(recorded: Sequence[AlwaysOn]) -> str:
     shares = {phase: median(values) / step_ns for phase, values in known.items() if values and step_ns}
     if shares.get("data", 0.0) >= _DATA_BOUND_SHARE:
         return f"Data-bound: {percent(shares['data'])} of a step waits for the DataLoader; no step was captured."
-    told = enumeration([f"{phase} {percent(share)}" for phase, share in shares.items()])
-    return f"No step was captured; on the main thread a step is {told}." if told else "No step was captured."
+    told = enumeration([f"{percent(share)} in {_PHASE_WORDS[phase]}" for phase, share in shares.items()])
+    return f"No step was captured; a step spends {told} on the main thread." if told else "No step was captured."
 
 
 def phase_ns(record: AlwaysOn, phase: str) -> int | None:

@@ -6,7 +6,7 @@ Everything in a View may hold text from an untrusted trace; an output escapes wh
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from shardprof.analysis.verdict import PHASES, phase_ns, verdict
 from shardprof.analysis.words import Scale, class_name, duration, percent, size, time_scale
 from shardprof.render._text import numbers, plural
 from shardprof.trace.classes import CLASSES
+from shardprof.trace.schema import CapturePlan
 
 SHORT_NAMES = {
     "compute": "comp",
@@ -26,6 +27,7 @@ SHORT_NAMES = {
     "idle": "idle",
 }
 GROUP_NAMES = {"communication": "exposed communication"}
+_WORTH_A_COLUMN = 0.005
 _WORTH_A_FIGURE = 0.01
 _MOST_DOUBTS = 8
 _MOST_DIFFERENCES = 3
@@ -33,15 +35,15 @@ _MOST_DIFFERENCES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table: `left` columns are words and read from the left, the others are figures. `bars` are shares of classes
-    by row, drawn after the column of that index where an output can draw; `notes` explain the columns."""
+    """A table of figures; `words` names the columns that hold words instead. `bars` are shares of classes by row, drawn
+    before the column of index `bars_at` where an output can draw; `notes` explain the columns."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    left: frozenset[str]
+    words: frozenset[str]
     notes: tuple[str, ...] = ()
     bars: tuple[Mapping[str, float], ...] = ()
-    bars_after: int = 0
+    bars_at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ def view(result: Result) -> View:
     """The words for a Result."""
     summary = summarize(result)
     steps = summary.steps
-    groups = tuple(group for group in GROUPS if steps is not None and steps.groups_ns[group])
+    groups = tuple(group for group in GROUPS if _worth_a_column(group, summary))
     return View(
         title=_title(result),
         about=_about(result, summary),
@@ -85,6 +87,12 @@ def view(result: Result) -> View:
         doubts=_doubts(result, summary),
         next_commands=_next_commands(result, summary),
     )
+
+
+def _worth_a_column(group: str, summary: Summary) -> bool:
+    """Whether some rank has more than "<1" to show for it; compute is always worth showing where there is any."""
+    least = 0.0 if group == "compute" else _WORTH_A_COLUMN
+    return any(rank.share(group) > least for rank in summary.ranks)
 
 
 def _title(result: Result) -> str:
@@ -122,7 +130,11 @@ def _steps_words(result: Result, summary: Summary) -> str:
     captured = {step.step for rank in result.ranks for step in rank.steps if not step.empty}
     if not captured:
         return ""
-    return f"{'step' if len(captured) == 1 else 'steps'} {numbers(captured)} ({result.step_source})"
+    return f"{_named_steps(captured)} ({result.step_source})"
+
+
+def _named_steps(steps: Collection[int]) -> str:
+    return f"{'step' if len(steps) == 1 else 'steps'} {numbers(steps)}"
 
 
 def _figures(steps: Steps, summary: Summary) -> tuple[str, ...]:
@@ -139,41 +151,50 @@ def _rank_table(summary: Summary, groups: Sequence[str]) -> Table:
     marked = [rank for rank in summary.ranks if rank.remark]
     rows = marked or list(summary.ranks)
     scale = time_scale(rank.step_ns for rank in rows if rank.step_ns is not None)
-    with_hosts = len({rank.host for rank in summary.ranks}) > 1
+    hosts = _short_hosts({rank.host for rank in summary.ranks if rank.host})
+    with_hosts = len(hosts) > 1
     head = ("rank", *(("host",) if with_hosts else ()), f"{summary.window} ({scale.unit})")
     bars = tuple({group: rank.share(group) for group in groups} for rank in rows)
     hidden = len(summary.ranks) - len(rows)
-    notes = (f"{plural(hidden, 'rank')} between these are not shown",) if hidden else ()
+    notes = (f"{hidden:,} more {'rank is' if hidden == 1 else 'ranks are'} not listed",) if hidden else ()
     return Table(
         columns=(*head, *(SHORT_NAMES[group] for group in groups), *(("",) if marked else ())),
         rows=tuple(
             (
                 str(rank.rank),
-                *((rank.host or "",) if with_hosts else ()),
+                *((hosts.get(rank.host or "", ""),) if with_hosts else ()),
                 "no steps" if rank.step_ns is None else scale.figure(rank.step_ns),
                 *("" if rank.step_ns is None else percent(rank.share(g)).removesuffix(" %") for g in groups),
                 *((rank.remark,) if marked else ()),
             )
             for rank in rows
         ),
-        left=frozenset({"host", ""}),
+        words=frozenset({"host", ""}),
         notes=notes,
         bars=bars,
-        bars_after=len(head),
+        bars_at=len(head),
     )
+
+
+def _short_hosts(hosts: Collection[str]) -> dict[str, str]:
+    """Hosts by name without their domain, where that still tells them apart."""
+    short = {host: host.split(".")[0] for host in hosts}
+    return short if len(set(short.values())) == len(short) else {host: host for host in hosts}
 
 
 def _communication_table(steps: Steps, summary: Summary) -> Table:
     scale = time_scale(kind.exposed_ns for kind in steps.kinds)
     wall_ns = sum(steps.groups_ns.values()) / steps.count
     window = summary.window
+    columns = ("communication", "calls", "payload", "exposed", "share", "overlap", "group")
+    told = len(columns) if any(kind.groups for kind in steps.kinds) else len(columns) - 1
     return Table(
-        columns=("communication", "calls", "payload", "exposed", f"of {window}", "overlapped", "group"),
-        rows=tuple(_kind_row(kind, scale, wall_ns) for kind in steps.kinds),
-        left=frozenset({"communication", "group"}),
+        columns=columns[:told],
+        rows=tuple(_kind_row(kind, scale, wall_ns)[:told] for kind in steps.kinds),
+        words=frozenset({"communication", "group"}),
         notes=(
-            f"a {window} and rank, on average; exposed: the time of it outside compute; "
-            "overlapped: the share of it under compute; 1 MB = 1e6 B",
+            f"a {window} and rank, on average; exposed: outside compute; share: of the {window}; "
+            "overlap: the share of it that runs under compute; 1 MB = 1e6 B",
         ),
     )
 
@@ -196,12 +217,12 @@ def _recorded_table(ranks: Sequence[Rank]) -> Table | None:
     known = [(rank.rank, rank.always_on) for rank in ranks if rank.always_on]
     if not known:
         return None
-    scale = time_scale(always_on.slowest_wall_ns for _, always_on in known)
+    scale = time_scale(record.wall_ns for _, record in known)
     phases = [phase for phase in PHASES if any(phase_ns(record, phase) is not None for _, record in known)]
     return Table(
-        columns=("rank", "steps", f"step ({scale.unit})", *phases, "slowest", "at step"),
+        columns=("rank", "steps", f"step ({scale.unit})", *phases, "slowest", "that was"),
         rows=tuple(_recorded_row(rank, record, phases, scale) for rank, record in known),
-        left=frozenset(),
+        words=frozenset(),
         notes=("all recorded steps, captured or not: medians of time on the main thread",),
     )
 
@@ -214,7 +235,7 @@ def _recorded_row(rank: int, record: AlwaysOn, phases: Sequence[str], scale: Sca
         scale.figure(record.wall_ns),
         *("" if time_ns is None else scale.figure(time_ns) for time_ns in times),
         scale.figure(record.slowest_wall_ns),
-        str(record.slowest_step),
+        f"step {record.slowest_step}",
     )
 
 
@@ -241,23 +262,29 @@ def _differences(slowest: Step, typical: Step, longer_ns: int) -> list[str]:
 
 
 def _links(result: Result) -> tuple[str, ...]:
-    lines = []
-    for host in result.source.hosts:
-        sent, received = host.link_tx_bytes or {}, host.link_rx_bytes or {}
-        links = [f"{link} sent {size(sent[link])}, received {size(received.get(link, 0))}" for link in sorted(sent)]
-        if links:
-            lines.append(f"{host.name} (ranks {numbers(host.ranks)}): {'; '.join(links)}")
-    return tuple(lines)
+    return tuple(
+        f"{host.name} (ranks {numbers(host.ranks)}): {_link_words(host.link_tx_bytes, host.link_rx_bytes or {})}"
+        for host in result.source.hosts
+        if host.link_tx_bytes is not None
+    )
+
+
+def _link_words(sent: Mapping[str, int], received: Mapping[str, int]) -> str:
+    used = [link for link in sorted(sent) if sent[link] or received.get(link)]
+    words = [f"{link} sent {size(sent[link])}, received {size(received.get(link, 0))}" for link in used]
+    return "; ".join(words) or "nothing was sent"
 
 
 def _doubts(result: Result, summary: Summary) -> tuple[str, ...]:
     doubts = []
     if result.source.exit_code:
         doubts.append(f"the job ended with exit code {result.source.exit_code}")
+    elif result.source.exit_code is None and result.source.command is not None:
+        doubts.append("the job has not ended, or its recorder was killed before it did")
     if summary.empty_steps:
-        doubts.append(f"left out of every figure because they hold no work: steps {numbers(summary.empty_steps)}")
+        doubts.append(f"{_named_steps(summary.empty_steps)} without work, left out of every figure")
     for doubt in result.quality:
-        doubts.append(doubt.message if doubt.count is None else f"{doubt.count:,} {doubt.message}")
+        doubts.append(doubt.message + ("" if doubt.count is None else f" ({doubt.count:,} in all)"))
     hidden = len(doubts) - _MOST_DOUBTS
     return (*doubts[:_MOST_DOUBTS], *((f"{hidden:,} more, see --format json",) if hidden > 0 else ()))
 
@@ -268,11 +295,14 @@ def _next_commands(result: Result, summary: Summary) -> tuple[tuple[str, str], .
     recorded_steps = [rank.always_on.steps for rank in result.ranks if rank.always_on]
     commands = []
     if summary.steps is None and source.command and recorded_steps:
-        window = f"{min(3, max(recorded_steps) - 1)}:{min(8, max(recorded_steps))}"
+        end = max(recorded_steps)
+        window = f"{max(0, end - CapturePlan().steps)}:{end}"
         commands.append((f"shardprof record --steps {window} -- {source.command}", "capture steps that it reaches"))
     elif summary.steps is None:
         commands.append(("shardprof doctor", "what can be recorded on this machine"))
     elif summary.window == "trace":
         commands.append(("shardprof record -- COMMAND", "marks the steps in the trace"))
+    if source.kind == "traces" and (source.world_size or 0) > len(result.ranks):
+        commands.append(("shardprof report FOLDER", "one that holds the traces of all ranks"))
     commands.append((f"{report} --format json", "all figures, for scripts"))
     return tuple(commands)

@@ -27,14 +27,16 @@ from shardprof.render._view import GROUP_NAMES, Table, View, view
 _INDENT = 2
 _LEFT = (0, 0, 0, _INDENT)
 _PIPE_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 100, 60, 160
+_ANY_HEIGHT = 100
 _LEAST_BAR = 10
+_ROOMY = 100
 
 _GLYPHS = {
     "compute": ("█", "cyan"),
     "communication": ("▒", "magenta"),
-    "copies": ("▚", "yellow"),
+    "copies": ("▚", "green"),
     "data_loading": ("▄", "blue"),
-    "launch_bound": ("╌", "red"),
+    "launch_bound": ("╌", "yellow"),
     "idle": ("·", "bright_black"),
 }
 _ASCII = str.maketrans("█▒▚▄╌·µ…", "#%/=-.u~")
@@ -44,7 +46,13 @@ def render(result: Result, out: TextIO) -> None:
     """Write the report to `out`."""
     lines = StringIO()
     console = Console(
-        file=lines, width=_width(out), force_terminal=out.isatty(), highlight=False, markup=False, emoji=False
+        file=lines,
+        width=_width(out),
+        height=_ANY_HEIGHT,  # without one, rich takes 80 columns where TERM is "dumb"
+        force_terminal=out.isatty(),
+        highlight=False,
+        markup=False,
+        emoji=False,
     )
     for part in _parts(view(result), console.width):
         console.print(part)
@@ -57,7 +65,7 @@ def _width(out: TextIO) -> int:
     if asked.isdecimal() and int(asked):
         width = int(asked)
     else:
-        width = os.get_terminal_size(out.fileno()).columns if out.isatty() else _PIPE_WIDTH
+        width = (out.isatty() and os.get_terminal_size(out.fileno()).columns) or _PIPE_WIDTH
     return min(max(width, _LEAST_WIDTH), _MOST_WIDTH)
 
 
@@ -75,7 +83,7 @@ def _parts(report: View, width: int) -> Iterator[RenderableType]:
     yield from (_indented(line) for line in pack(report.figures, "   ", inner))
     if report.ranks:
         yield ""
-        yield Padding(_table(report.ranks), _LEFT)
+        yield Padding(_table(report.ranks, gap=2 if width >= _ROOMY else 1), _LEFT)
         yield from _legend(report.groups, inner)
         yield from (_indented(note, "dim") for note in report.ranks.notes)
     for table in (report.communication, report.recorded):
@@ -113,17 +121,19 @@ def _remarks(report: View, width: int) -> Iterator[Text]:
             yield text
 
 
-def _table(table: Table) -> RichTable:
-    drawn = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=bool(table.bars))
+def _table(table: Table, gap: int = 2) -> RichTable:
+    drawn = RichTable(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", expand=bool(table.bars))
     for index, column in enumerate(table.columns):
-        if table.bars and index == table.bars_after:
+        if table.bars and index == table.bars_at:
             drawn.add_column(_axis(), ratio=1, min_width=_LEAST_BAR)
-        words = column in table.left
-        drawn.add_column(_text(column), justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        words = column in table.words
+        drawn.add_column(
+            _text(column), justify="left" if words else "right", no_wrap=not (words and column), overflow="fold"
+        )
     for number, row in enumerate(table.rows):
         cells: list[RenderableType] = [_text(cell) for cell in row]
         if table.bars:
-            cells.insert(table.bars_after, _Bar(table.bars[number]))
+            cells.insert(table.bars_at, _Bar(table.bars[number]))
         drawn.add_row(*cells)
     return drawn
 
@@ -170,12 +180,10 @@ class _Bar:
 
 
 def _apportioned(shares: Mapping[str, float], cells: int) -> dict[str, int]:
-    """Whole cells for shares that sum to one, by largest remainders; none for a rank without steps."""
-    if not sum(shares.values()):
-        return {}
+    """Whole cells for shares of one, by largest remainders."""
     exact = {group: share * cells for group, share in shares.items()}
     whole = {group: int(value) for group, value in exact.items()}
     by_remainder = sorted(exact, key=lambda group: whole[group] - exact[group])
-    for group in by_remainder[: cells - sum(whole.values())]:
+    for group in by_remainder[: round(sum(exact.values())) - sum(whole.values())]:
         whole[group] += 1
     return whole

@@ -1,0 +1,69 @@
+"""The report as Markdown tables, to paste into a pull request: the same words as in the terminal, without bars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from shardprof.analysis.result import Result
+from shardprof.analysis.words import class_name
+from shardprof.render._text import printable
+from shardprof.render._view import GROUP_NAMES, SHORT_NAMES, Table, View, view
+
+_ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.)")
+_MENTION = re.compile(r"([@#])")
+_FENCE = re.compile("`+")
+
+
+def render(result: Result, out: TextIO) -> None:
+    """Write the report to `out`; what UTF-8 has and the output's encoding has not becomes "?"."""
+    encoding = out.encoding or "utf-8"
+    for line in _lines(view(result)):
+        out.write((line + "\n").encode(encoding, "replace").decode(encoding))
+
+
+def _lines(report: View) -> Iterator[str]:
+    yield f"### shardprof: {_escaped(report.title)}"
+    yield from _paragraph([_escaped(" · ".join(report.about))])
+    yield from _paragraph([f"**{_escaped(report.verdict)}**"])
+    yield from _paragraph([_escaped(" · ".join(report.figures))])
+    if report.ranks:
+        yield from _table(report.ranks)
+        named = [f"{SHORT_NAMES[group]}: {GROUP_NAMES.get(group, class_name(group))}" for group in report.groups]
+        yield from _paragraph([_escaped("; ".join(["shares of time in %", *named, *report.ranks.notes]))])
+    for table in (report.communication, report.recorded):
+        if table:
+            yield from _table(table)
+            yield from _paragraph([_escaped(note) for note in table.notes])
+    slowest = [f"slowest step: {report.slowest}"] if report.slowest else []
+    links = [f"links: {line}" for line in report.links]
+    doubts = [f"doubtful: {line}" for line in report.doubts]
+    commands = [f"- next: {_code(command)} {_escaped(why)}" for command, why in report.next_commands]
+    yield from _paragraph([*(f"- {_escaped(line)}" for line in (*slowest, *links, *doubts)), *commands])
+
+
+def _paragraph(lines: Sequence[str]) -> list[str]:
+    return ["", *lines] if any(lines) else []
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield ""
+    yield _row(table.columns)
+    yield "|" + "|".join(":--" if column in table.words else "--:" for column in table.columns) + "|"
+    yield from (_row(row) for row in table.rows)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown does not take for markup, a link, HTML or (with the comment) someone to be notified."""
+    return _MENTION.sub(r"\1<!-- -->", _ACTIVE.sub(r"\\\1", printable(text)))
+
+
+def _code(text: str) -> str:
+    """Text as inline code, inside more backticks than it holds."""
+    fence = "`" * (1 + max((len(run) for run in _FENCE.findall(text)), default=0))
+    return f"{fence} {printable(text)} {fence}" if len(fence) > 1 else f"`{printable(text)}`"
