@@ -1,6 +1,7 @@
 """Does the script run a profiler of its own? Then it has precedence: torch can run one at a time.
 
-Watched at the backend that all of torch's profilers share, so that a schedule which only waits is no hindrance.
+Watched at the backend that all of torch's profilers share, and at `torch.profiler.profile` itself: while its schedule
+waits the backend is free, but its own `ProfilerStep#N` ranges would get among ours.
 """
 
 from __future__ import annotations
@@ -48,19 +49,21 @@ class OtherProfilers:
     def watch(self) -> None:
         """Put the hooks in."""
         backend = torch.autograd.profiler.profile
+        replace(torch.profiler.profile, "start", self._opens)
+        replace(torch.profiler.profile, "stop", self._closes)
         replace(backend, "_prepare_trace", self._opens)
         replace(backend, "_start_trace", self._starts)
         replace(backend, "__exit__", self._closes)
         replace(_KinetoProfile, "export_chrome_trace", self._exports)
 
     def _opens(self, original: Function) -> Function:
-        def prepare(profiler: Any, *args: Any, **kwargs: Any) -> Any:
+        def open_(profiler: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._is_ours:
                 self._make_way()
                 self._open.add(profiler)
             return original(profiler, *args, **kwargs)
 
-        return prepare
+        return open_
 
     def _starts(self, original: Function) -> Function:
         def start(profiler: Any, *args: Any, **kwargs: Any) -> Any:

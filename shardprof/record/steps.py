@@ -37,11 +37,12 @@ class StepClock:
     def begin(self, phase: str) -> bool:
         """A phase begins; True if it is not inside another one, whose time it would share."""
         now_ns = time.monotonic_ns()
-        self._start(now_ns)
+        if phase in (DATA, FORWARD):
+            self._start(now_ns)
         self._open.append(phase)
         if len(self._open) > 1:
             return False
-        if phase == BACKWARD and not self._forward_seen:
+        if phase == BACKWARD and self._started and not self._forward_seen:
             self._add(FORWARD, now_ns - self._quiet_since_ns)
         self._open_ns = now_ns
         return True
@@ -82,7 +83,7 @@ class StepClock:
         return record
 
     def _start(self, now_ns: int) -> None:
-        """The first step begins with its first phase: what came before was building the model."""
+        """The first step begins with its data or forward, if it can be seen: what came before was building the model."""
         if not self._started:
             self._started = True
             self._begin_ns = self._quiet_since_ns = now_ns

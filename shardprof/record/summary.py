@@ -29,6 +29,7 @@ from shardprof.trace.schema import (
 )
 
 R = TypeVar("R")
+MIN_STEPS = 5
 
 
 def complete(run: RunFolder) -> RunRecord:
@@ -76,7 +77,7 @@ def lines(run: RunFolder, record: RunRecord) -> Iterator[str]:
     ranks = list(_read(RankRecord, [folder / RANK_FILE for folder in run.rank_folders()]))
     steps = max(len(_steps(run, rank)) for rank in ranks)
     yield f"recorded {_count(len(ranks), 'rank')}, {_count(steps, 'step')}, {_captured(ranks)}{_cost(record)}"
-    if not any(rank.windows for rank in ranks):
+    if not any(rank.windows for rank in ranks) and steps <= record.plan.first_step:
         captured = max(1, min(steps, record.plan.steps))
         first = max(0, min(steps, record.plan.first_step) - captured)
         yield f"the capture was to begin at step {record.plan.first_step}: try `--steps {first}:{first + captured}`"
@@ -87,7 +88,9 @@ def _captured(ranks: list[RankRecord]) -> str:
     windows = sorted({(w.first_step, w.last_step) for rank in ranks for w in rank.windows if w.profiler == "shardprof"})
     if not windows:
         return "no step captured"
-    return "captured " + ", ".join(f"steps {first}-{last}" for first, last in windows)
+    return "captured " + ", ".join(
+        f"step {first}" if first == last else f"steps {first}-{last}" for first, last in windows
+    )
 
 
 def _cost(record: RunRecord) -> str:
@@ -117,17 +120,18 @@ def _outcome(hosts: list[HostRecord], expected: int) -> Outcome | None:
 
 
 def _always_on_share(run: RunFolder, ranks: list[RankRecord], warmup_steps: int) -> float | None:
-    """The hooks' share of the steps that the profiler left alone: none from warm-up to export."""
-    hook_ns = step_ns = 0
-    for rank in ranks:
-        for step in _steps(run, rank):
-            # The first step reads the settings once; the one after a window exports its trace.
-            if step.step > 0 and not any(
-                window.first_step - warmup_steps <= step.step <= window.last_step + 1 for window in rank.windows
-            ):
-                hook_ns += step.hook_ns
-                step_ns += step.end_ns - step.begin_ns
-    return hook_ns / step_ns if step_ns else None
+    """The hooks' share of the steps that the profiler left alone; None where there are too few of them to tell."""
+    alone = [step for rank in ranks for step in _steps(run, rank) if _is_alone(step, rank, warmup_steps)]
+    if len(alone) < MIN_STEPS:
+        return None
+    return sum(step.hook_ns for step in alone) / sum(step.end_ns - step.begin_ns for step in alone)
+
+
+def _is_alone(step: StepRecord, rank: RankRecord, warmup_steps: int) -> bool:
+    """Step 1 began with reading the settings, the step after a window with exporting its trace."""
+    if step.step <= 1 or step.captured:
+        return False
+    return not any(w.first_step - warmup_steps <= step.step <= w.last_step + 1 for w in rank.windows)
 
 
 def _steps(run: RunFolder, rank: RankRecord) -> list[StepRecord]:

@@ -35,7 +35,8 @@ class HostSource:
             values[name] = {"tx_bytes": counters.bytes_sent, "rx_bytes": counters.bytes_recv}
         for subject, process in list(self._processes.items()):
             try:
-                values[subject] = _process(process)
+                if process.status() != psutil.STATUS_ZOMBIE:  # ended, and its counters with it
+                    values[subject] = _process(process)
             except psutil.Error:
                 del self._processes[subject]
         return values
