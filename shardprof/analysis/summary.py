@@ -97,6 +97,12 @@ class Steps:
         return _ratio(self.groups_ns[group], sum(self.groups_ns.values()))
 
     @property
+    def slower_ns(self) -> dict[str, int]:
+        """What the slowest step spends more than the median one, by class; negative where it spends less."""
+        slowest, typical = self.slowest.step.partition_ns, self.median.step.partition_ns
+        return {name: slowest.get(name, 0) - typical.get(name, 0) for name in CLASSES}
+
+    @property
     def overlapped_share(self) -> float:
         """The share of communication that runs under compute."""
         return _ratio(self.overlap_ns, self.comm_ns)

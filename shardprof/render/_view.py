@@ -6,44 +6,23 @@ Everything in a View may hold text from an untrusted trace; an output escapes wh
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardprof.analysis.result import AlwaysOn, Rank, Result, Step
-from shardprof.analysis.summary import GROUPS, KindSummary, Steps, Summary, recorded, summarize
-from shardprof.analysis.verdict import PHASES, phase_ns, verdict
-from shardprof.analysis.words import Scale, class_name, duration, percent, size, time_scale
+from shardprof.analysis.result import Result
+from shardprof.analysis.summary import GROUPS, Steps, Summary, recorded, summarize
+from shardprof.analysis.verdict import verdict
+from shardprof.analysis.words import class_name, duration, size
+from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
 from shardprof.render._text import numbers, plural
-from shardprof.trace.classes import CLASSES
 from shardprof.trace.schema import CapturePlan
 
-SHORT_NAMES = {
-    "compute": "comp",
-    "communication": "comm",
-    "copies": "copy",
-    "data_loading": "data",
-    "launch_bound": "launch",
-    "idle": "idle",
-}
 GROUP_NAMES = {"communication": "exposed communication"}
 _WORTH_A_COLUMN = 0.005
 _WORTH_A_FIGURE = 0.01
 _MOST_DOUBTS = 8
-_MOST_DIFFERENCES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table of figures; `words` names the columns that hold words instead. `bars` are shares of classes by row, drawn
-    before the column of index `bars_at` where an output can draw; `notes` explain the columns."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: frozenset[str]
-    notes: tuple[str, ...] = ()
-    bars: tuple[Mapping[str, float], ...] = ()
-    bars_at: int = 0
+_MOST_CAUSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +58,10 @@ def view(result: Result) -> View:
         verdict=verdict(result, summary),
         figures=_figures(steps, summary) if steps else (),
         groups=groups,
-        ranks=_rank_table(summary, groups) if steps else None,
-        communication=_communication_table(steps, summary) if steps and steps.kinds else None,
-        recorded=_recorded_table(recorded(result.ranks)),
-        slowest=_slowest(steps) if steps else "",
+        ranks=rank_table(summary, groups) if steps else None,
+        communication=communication_table(steps, summary.window) if steps and steps.kinds else None,
+        recorded=recorded_table(recorded(result.ranks)),
+        slowest=_slowest(steps) if steps and summary.window == "step" else "",
         links=_links(result),
         doubts=_doubts(result, summary),
         next_commands=_next_commands(result, summary),
@@ -147,98 +126,6 @@ def _figures(steps: Steps, summary: Summary) -> tuple[str, ...]:
     return step, *times
 
 
-def _rank_table(summary: Summary, groups: Sequence[str]) -> Table:
-    marked = [rank for rank in summary.ranks if rank.remark]
-    rows = marked or list(summary.ranks)
-    scale = time_scale(rank.step_ns for rank in rows if rank.step_ns is not None)
-    hosts = _short_hosts({rank.host for rank in summary.ranks if rank.host})
-    with_hosts = len(hosts) > 1
-    head = ("rank", *(("host",) if with_hosts else ()), f"{summary.window} ({scale.unit})")
-    bars = tuple({group: rank.share(group) for group in groups} for rank in rows)
-    hidden = len(summary.ranks) - len(rows)
-    notes = (f"{hidden:,} more {'rank is' if hidden == 1 else 'ranks are'} not listed",) if hidden else ()
-    return Table(
-        columns=(*head, *(SHORT_NAMES[group] for group in groups), *(("",) if marked else ())),
-        rows=tuple(
-            (
-                str(rank.rank),
-                *((hosts.get(rank.host or "", ""),) if with_hosts else ()),
-                "no steps" if rank.step_ns is None else scale.figure(rank.step_ns),
-                *("" if rank.step_ns is None else percent(rank.share(g)).removesuffix(" %") for g in groups),
-                *((rank.remark,) if marked else ()),
-            )
-            for rank in rows
-        ),
-        words=frozenset({"host", ""}),
-        notes=notes,
-        bars=bars,
-        bars_at=len(head),
-    )
-
-
-def _short_hosts(hosts: Collection[str]) -> dict[str, str]:
-    """Hosts by name without their domain, where that still tells them apart."""
-    short = {host: host.split(".")[0] for host in hosts}
-    return short if len(set(short.values())) == len(short) else {host: host for host in hosts}
-
-
-def _communication_table(steps: Steps, summary: Summary) -> Table:
-    scale = time_scale(kind.exposed_ns for kind in steps.kinds)
-    wall_ns = sum(steps.groups_ns.values()) / steps.count
-    window = summary.window
-    columns = ("communication", "calls", "payload", "exposed", "share", "overlap", "group")
-    told = len(columns) if any(kind.groups for kind in steps.kinds) else len(columns) - 1
-    return Table(
-        columns=columns[:told],
-        rows=tuple(_kind_row(kind, scale, wall_ns)[:told] for kind in steps.kinds),
-        words=frozenset({"communication", "group"}),
-        notes=(
-            f"a {window} and rank, on average; exposed: outside compute; share: of the {window}; "
-            "overlap: the share of it that runs under compute; 1 MB = 1e6 B",
-        ),
-    )
-
-
-def _kind_row(kind: KindSummary, scale: Scale, wall_ns: float) -> tuple[str, ...]:
-    time_ns = kind.exposed_ns + kind.overlapped_ns
-    return (
-        class_name(kind.kind).removesuffix(" communication"),
-        f"{kind.calls:,.0f}" if kind.calls == round(kind.calls) else f"{kind.calls:,.1f}",
-        "unknown" if kind.payload_bytes is None else size(kind.payload_bytes),
-        f"{scale.figure(kind.exposed_ns)} {scale.unit}",
-        percent(kind.exposed_ns / wall_ns),
-        percent(kind.overlapped_ns / time_ns) if time_ns else "",
-        ", ".join(kind.groups),
-    )
-
-
-def _recorded_table(ranks: Sequence[Rank]) -> Table | None:
-    """Every step of the run, captured or not: medians on the main thread."""
-    known = [(rank.rank, rank.always_on) for rank in ranks if rank.always_on]
-    if not known:
-        return None
-    scale = time_scale(record.wall_ns for _, record in known)
-    phases = [phase for phase in PHASES if any(phase_ns(record, phase) is not None for _, record in known)]
-    return Table(
-        columns=("rank", "steps", f"step ({scale.unit})", *phases, "slowest", "that was"),
-        rows=tuple(_recorded_row(rank, record, phases, scale) for rank, record in known),
-        words=frozenset(),
-        notes=("all recorded steps, captured or not: medians of time on the main thread",),
-    )
-
-
-def _recorded_row(rank: int, record: AlwaysOn, phases: Sequence[str], scale: Scale) -> tuple[str, ...]:
-    times = [phase_ns(record, phase) for phase in phases]
-    return (
-        str(rank),
-        f"{record.steps:,}",
-        scale.figure(record.wall_ns),
-        *("" if time_ns is None else scale.figure(time_ns) for time_ns in times),
-        scale.figure(record.slowest_wall_ns),
-        f"step {record.slowest_step}",
-    )
-
-
 def _slowest(steps: Steps) -> str:
     slowest, typical = steps.slowest, steps.median
     longer_ns = slowest.step.wall_ns - typical.step.wall_ns
@@ -246,19 +133,18 @@ def _slowest(steps: Steps) -> str:
         return ""
     times = f"step {slowest.step.step} on rank {slowest.rank}, {duration(slowest.step.wall_ns)}"
     median = f"the median (step {typical.step.step} on rank {typical.rank}, {duration(typical.step.wall_ns)})"
-    causes = _differences(slowest.step, typical.step, longer_ns)
-    return f"{times}: {duration(longer_ns)} over {median}; {', '.join(causes)}"
+    causes = ", ".join(_causes(steps.slower_ns))
+    return f"{times}: {duration(longer_ns)} over {median}; {causes}"
 
 
-def _differences(slowest: Step, typical: Step, longer_ns: int) -> list[str]:
-    """The classes that the slowest step spends more or less on, those that matter."""
-    changes = {name: slowest.partition_ns.get(name, 0) - typical.partition_ns.get(name, 0) for name in CLASSES}
-    large = [name for name in CLASSES if abs(changes[name]) >= 0.1 * longer_ns]
-    large.sort(key=lambda name: -abs(changes[name]))
-    return [
-        f"{class_name(name)} {'+' if changes[name] > 0 else '-'}{duration(abs(changes[name]))}"
-        for name in large[:_MOST_DIFFERENCES]
-    ]
+def _causes(changes_ns: Mapping[str, int]) -> list[str]:
+    """The classes that make most of a difference between two steps, longer or shorter."""
+    least_ns = 0.1 * abs(sum(changes_ns.values()))
+    large = sorted(
+        (name for name in changes_ns if abs(changes_ns[name]) >= least_ns), key=lambda n: -abs(changes_ns[n])
+    )
+    signed = [(name, "+" if changes_ns[name] > 0 else "-") for name in large[:_MOST_CAUSES]]
+    return [f"{class_name(name)} {sign}{duration(abs(changes_ns[name]))}" for name, sign in signed]
 
 
 def _links(result: Result) -> tuple[str, ...]:

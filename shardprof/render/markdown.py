@@ -8,8 +8,9 @@ from typing import TextIO
 
 from shardprof.analysis.result import Result
 from shardprof.analysis.words import class_name
+from shardprof.render._tables import SHORT_NAMES, Table
 from shardprof.render._text import printable
-from shardprof.render._view import GROUP_NAMES, SHORT_NAMES, Table, View, view
+from shardprof.render._view import GROUP_NAMES, View, view
 
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.)")
 _MENTION = re.compile(r"([@#])")

@@ -1,0 +1,129 @@
+"""The tables of a report as words and figures, for the outputs that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from shardprof.analysis.result import AlwaysOn, Rank
+from shardprof.analysis.summary import KindSummary, Steps, Summary
+from shardprof.analysis.verdict import PHASES, phase_ns
+from shardprof.analysis.words import Scale, class_name, percent, size, time_scale
+
+SHORT_NAMES = {
+    "compute": "comp",
+    "communication": "comm",
+    "copies": "copy",
+    "data_loading": "data",
+    "launch_bound": "launch",
+    "idle": "idle",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of figures; `words` names the columns that hold words instead.
+
+    `bars` are shares of classes by row, drawn before the column of index `bars_at` where an output can draw; `notes`
+    explain the columns.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: frozenset[str]
+    notes: tuple[str, ...] = ()
+    bars: tuple[Mapping[str, float], ...] = ()
+    bars_at: int = 0
+
+
+def rank_table(summary: Summary, groups: Sequence[str]) -> Table:
+    """Each rank's step and what it went to, by the `groups` worth a column; of many ranks those with a remark."""
+    marked = [rank for rank in summary.ranks if rank.remark]
+    rows = marked or list(summary.ranks)
+    scale = time_scale(rank.step_ns for rank in rows if rank.step_ns is not None)
+    hosts = _short_hosts({rank.host for rank in summary.ranks if rank.host})
+    with_hosts = len(hosts) > 1
+    head = ("rank", *(("host",) if with_hosts else ()), f"{summary.window} ({scale.unit})")
+    bars = tuple({group: rank.share(group) for group in groups} for rank in rows)
+    hidden = len(summary.ranks) - len(rows)
+    notes = (f"{hidden:,} more {'rank is' if hidden == 1 else 'ranks are'} not listed",) if hidden else ()
+    return Table(
+        columns=(*head, *(SHORT_NAMES[group] for group in groups), *(("",) if marked else ())),
+        rows=tuple(
+            (
+                str(rank.rank),
+                *((hosts.get(rank.host or "", ""),) if with_hosts else ()),
+                "no steps" if rank.step_ns is None else scale.figure(rank.step_ns),
+                *("" if rank.step_ns is None else percent(rank.share(g)).removesuffix(" %") for g in groups),
+                *((rank.remark,) if marked else ()),
+            )
+            for rank in rows
+        ),
+        words=frozenset({"host", ""}),
+        notes=notes,
+        bars=bars,
+        bars_at=len(head),
+    )
+
+
+def _short_hosts(hosts: Collection[str]) -> dict[str, str]:
+    """Hosts by name without their domain, where that still tells them apart."""
+    short = {host: host.split(".")[0] for host in hosts}
+    return short if len(set(short.values())) == len(short) else {host: host for host in hosts}
+
+
+def communication_table(steps: Steps, window: str) -> Table:
+    """What each kind of communication moves and costs in a `window` ("step" or "trace")."""
+    scale = time_scale(kind.exposed_ns for kind in steps.kinds)
+    wall_ns = sum(steps.groups_ns.values()) / steps.count
+    columns = ("communication", "calls", "payload", "exposed", "share", "overlap", "group")
+    told = len(columns) if any(kind.groups for kind in steps.kinds) else len(columns) - 1
+    return Table(
+        columns=columns[:told],
+        rows=tuple(_kind_row(kind, scale, wall_ns)[:told] for kind in steps.kinds),
+        words=frozenset({"communication", "group"}),
+        notes=(
+            f"a {window} and rank, on average; exposed: outside compute; share: of the {window}; "
+            "overlap: the share of it that runs under compute; 1 MB = 1e6 B",
+        ),
+    )
+
+
+def _kind_row(kind: KindSummary, scale: Scale, wall_ns: float) -> tuple[str, ...]:
+    time_ns = kind.exposed_ns + kind.overlapped_ns
+    return (
+        class_name(kind.kind).removesuffix(" communication"),
+        f"{kind.calls:,.0f}" if kind.calls == round(kind.calls) else f"{kind.calls:,.1f}",
+        "unknown" if kind.payload_bytes is None else size(kind.payload_bytes),
+        f"{scale.figure(kind.exposed_ns)} {scale.unit}",
+        percent(kind.exposed_ns / wall_ns),
+        percent(kind.overlapped_ns / time_ns) if time_ns else "",
+        ", ".join(kind.groups),
+    )
+
+
+def recorded_table(ranks: Sequence[Rank]) -> Table | None:
+    """Every step of the run, captured or not; None where nothing was recorded of them."""
+    known = [(rank.rank, rank.always_on) for rank in ranks if rank.always_on]
+    if not known:
+        return None
+    scale = time_scale(record.wall_ns for _, record in known)
+    phases = [phase for phase in PHASES if any(phase_ns(record, phase) is not None for _, record in known)]
+    return Table(
+        columns=("rank", "steps", f"step ({scale.unit})", *phases, "slowest", "that was"),
+        rows=tuple(_recorded_row(rank, record, phases, scale) for rank, record in known),
+        words=frozenset(),
+        notes=("all recorded steps, captured or not: medians of time on the main thread",),
+    )
+
+
+def _recorded_row(rank: int, record: AlwaysOn, phases: Sequence[str], scale: Scale) -> tuple[str, ...]:
+    times = [phase_ns(record, phase) for phase in phases]
+    return (
+        str(rank),
+        f"{record.steps:,}",
+        scale.figure(record.wall_ns),
+        *("" if time_ns is None else scale.figure(time_ns) for time_ns in times),
+        scale.figure(record.slowest_wall_ns),
+        f"step {record.slowest_step}",
+    )
