@@ -37,12 +37,12 @@ class StepClock:
     def begin(self, phase: str) -> bool:
         """A phase begins; True if it is not inside another one, whose time it would share."""
         now_ns = time.monotonic_ns()
-        if phase in (DATA, FORWARD):
-            self._start(now_ns)
+        if not self._started:
+            self._start(phase, now_ns)
         self._open.append(phase)
         if len(self._open) > 1:
             return False
-        if phase == BACKWARD and self._started and not self._forward_seen:
+        if phase == BACKWARD and not self._forward_seen:
             self._add(FORWARD, now_ns - self._quiet_since_ns)
         self._open_ns = now_ns
         return True
@@ -82,11 +82,13 @@ class StepClock:
         self._forward_seen = False
         return record
 
-    def _start(self, now_ns: int) -> None:
-        """The first step begins with its data or forward, if it can be seen: what came before was building the model."""
-        if not self._started:
-            self._started = True
+    def _start(self, phase: str, now_ns: int) -> None:
+        """The first step begins with its data or forward where they are seen: before, the model was built."""
+        self._started = True
+        if phase in (DATA, FORWARD):
             self._begin_ns = self._quiet_since_ns = now_ns
+        else:
+            self._forward_seen = True  # it cannot be told from building the model
 
     def _add(self, phase: str, duration_ns: int) -> None:
         self._phase_ns[phase] = self._phase_ns.get(phase, 0) + duration_ns

@@ -33,11 +33,12 @@ def install(agent: Agent) -> None:
 def describe(module: Any) -> dict[str, Any]:
     """The settings of an FSDP1 module."""
     shards = dist.get_world_size(module.process_group)
+    replicas = dist.get_world_size() // shards
     flat = [unit._handle.flat_param for unit in module.fsdp_modules(module) if unit._handle is not None]
     precision = module.mixed_precision.param_dtype
     return {
         "strategy": STRATEGIES.get(module.sharding_strategy.name, module.sharding_strategy.name),
-        "mesh": [dist.get_world_size() // shards, shards],
+        "mesh": [replicas, shards] if replicas > 1 else [shards],
         "precision": dtype_name(precision) or dtype_of(flat),
         "parameters": sum(parameter._unpadded_unsharded_size.numel() for parameter in flat),
         "units": len(flat),

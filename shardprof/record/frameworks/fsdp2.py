@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 MODULE = "torch.distributed.fsdp._fully_shard._fsdp_state"
 
+# By "is replicated too" and "frees parameters after forward".
+STRATEGIES = {
+    (False, True): "full shard",
+    (False, False): "reshard_after_forward=False",
+    (True, True): "hybrid shard",
+    (True, False): "hybrid shard, reshard_after_forward=False",
+}
+
 
 def install(agent: Agent) -> None:
     """Time forward from the root's pre-hook to its post-hook."""
@@ -55,9 +63,8 @@ def describe(state: Any) -> dict[str, Any]:
     inner = [group for group in groups if group not in state._fsdp_param_groups] or groups
     mesh = groups[0].mesh_info.mesh
     reshards = any(group.post_forward_mesh_info is not None for group in inner)
-    strategy = "full shard" if reshards else "reshard_after_forward=False"
     return {
-        "strategy": f"hybrid {strategy}" if mesh.ndim > 1 else strategy,
+        "strategy": STRATEGIES[mesh.ndim > 1, reshards],
         "mesh": list(mesh.shape),
         "precision": dtype_name(groups[0].mp_policy.param_dtype) or dtype_of(parameters),
         "parameters": sum(parameter.numel() for parameter in parameters),
