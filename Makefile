@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 NATIVE := build/native
 NATIVE_SOURCES := $(shell find native -name CMakeLists.txt -o -name '*.cmake' -o -name '*.cpp' -o -name '*.h')
 CPP := $(filter %.cpp %.h,$(NATIVE_SOURCES))
-# The newest Python that is at least 3.10; empty where there is none.
+# The first Python that is at least 3.10; empty where there is none.
 SYSTEM_PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null && { command -v $$python; break; }; done)
 

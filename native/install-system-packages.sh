@@ -7,14 +7,15 @@ set -euo pipefail
 
 python=${1:?usage: $0 PYTHON [lint]}
 purpose=${2:-build}
+compiler=${CXX:-g++}
 minimum_gxx=12
 missing=()
 
 have() { command -v "$1" >/dev/null; }
-has_header() { echo "#include <$1>" | g++ -E -x c++ - >/dev/null 2>&1; }
+has_header() { echo "#include <$1>" | "$compiler" -E -x c++ - >/dev/null 2>&1; }
+is_new_enough() { [ "$("$compiler" -dumpversion 2>/dev/null | cut -d. -f1)" -ge $minimum_gxx ] 2>/dev/null; }
 
-gxx_version=$(g++ -dumpversion 2>/dev/null | cut -d. -f1 || true)
-[ "${gxx_version:-0}" -ge $minimum_gxx ] || missing+=(g++)
+is_new_enough || missing+=("$compiler")
 have make || missing+=(make)
 have cmake || missing+=(cmake)
 have ninja || missing+=(ninja-build)
@@ -44,8 +45,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-gxx_version=$(g++ -dumpversion | cut -d. -f1)
-if [ "$gxx_version" -lt $minimum_gxx ]; then
-  echo "g++ is version $gxx_version here and $minimum_gxx or newer is needed: install g++-$minimum_gxx and make it the g++ on PATH"
+is_new_enough || {
+  echo "$compiler is older than version $minimum_gxx: sudo apt-get install g++-$minimum_gxx, then CXX=g++-$minimum_gxx make"
   exit 1
-fi
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import socket
@@ -12,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.study.strategies import STRATEGIES
 from shardprof.study.workloads import vit
 
 pytestmark = pytest.mark.integration
 
 BIN = Path(sys.executable).parent
 MODULE = vit.__spec__.name if vit.__spec__ else ""
-TINY = ["--layers", "2", "--width", "32", "--batch-size", "8", "--log-every", "1", "--seed", "7"]
-RANKS = {strategy: 4 if strategy.endswith("-hybrid") else 2 for strategy in STRATEGIES if strategy != "none"}
+TINY = ["--layers", "2", "--width", "32", "--batch-size", "8", "--steps", "3", "--log-every", "1"]
 
 
 def run_command(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -29,46 +26,21 @@ def run_command(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
 
 
-def torchrun(ranks: int, *options: str) -> list[str]:
-    return [str(BIN / "torchrun"), "--standalone", "--nproc-per-node", str(ranks), "-m", MODULE, *TINY, *options]
-
-
 def losses(done: subprocess.CompletedProcess[str]) -> list[float]:
     assert done.returncode == 0, done.stderr
     assert re.search(r"^accuracy \d+\.\d% on 297 test images$", done.stdout, re.MULTILINE), done.stdout
     return [float(loss) for loss in re.findall(r"^step .* loss (\d+\.\d+)", done.stdout, re.MULTILINE)]
 
 
-@functools.cache
-def reference_losses(ranks: int) -> list[float]:
-    """DDP, which shards nothing, is what the others are compared with."""
-    return losses(run_command(torchrun(ranks, "--strategy", "ddp", "--steps", "4", "--accumulation", "2")))
-
-
-@pytest.mark.parametrize("strategy", [strategy for strategy in RANKS if strategy != "ddp"])
-def test_every_strategy_does_the_same_maths(strategy: str) -> None:
-    ranks = RANKS[strategy]
-    found = losses(run_command(torchrun(ranks, "--strategy", strategy, "--steps", "4", "--accumulation", "2")))
-    reference = reference_losses(ranks)
-    assert len(set(reference)) == len(reference) == 4
-    assert found == pytest.approx(reference, abs=2e-3)
-
-
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp1-full", "fsdp2-full", "zero3"])
-def test_lower_precision_and_checkpointing_train_alike(strategy: str) -> None:
-    options = ["--steps", "4", "--accumulation", "2", "--precision", "bf16", "--checkpointing"]
-    found = losses(run_command(torchrun(2, "--strategy", strategy, *options)))
-    assert found == pytest.approx(reference_losses(2), abs=3e-2)
-
-
-@pytest.mark.parametrize("start", [["--module", MODULE], [str(vit.__file__)]], ids=["module", "path"])
-def test_the_deepspeed_launcher_starts_it(start: list[str]) -> None:
+def test_torchrun_and_deepspeed_start_the_same_training() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    launcher = [str(BIN / "deepspeed"), "--num_gpus", "2", "--master_port", port, *start]
-    done = run_command([*launcher, *TINY, "--strategy", "zero2", "--steps", "4", "--accumulation", "2"])
-    assert losses(done) == pytest.approx(reference_losses(2), abs=2e-3)
+    torchrun = ["torchrun", "--standalone", "--nproc-per-node", "2", "-m", MODULE, "--strategy", "ddp"]
+    deepspeed = ["deepspeed", "--num_gpus", "2", "--master_port", port, str(vit.__file__), "--strategy", "zero2"]
+    found = [losses(run_command([str(BIN / start[0]), *start[1:], *TINY])) for start in (torchrun, deepspeed)]
+    assert len(set(found[0])) == 3
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
 
 
 def test_one_plain_process_learns_the_digits() -> None:
@@ -81,9 +53,7 @@ def test_one_plain_process_learns_the_digits() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--strategy", "fsdp2-hybrid"], "1 ranks do not divide into shard groups of 2; change --shard-size"),
         (["--strategy", "zero1", "--precision", "fp16"], "DeepSpeed has no fp16 on a CPU; try --precision bf16"),
-        (["--width", "30"], "width 30 is not a multiple of 4 heads"),
         (["--batch-size", "2000"], "1500 images are too few for a step of every rank; lower --batch-size"),
     ],
 )

@@ -1,0 +1,97 @@
+"""Every strategy does the same maths: trained one after the other in one job, their losses agree with DDP's.
+
+Run as a script it is that job: each rank trains with every strategy and rank 0 writes the losses to a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch.utils.data import Dataset
+
+from shardprof.study import data
+from shardprof.study.model import ViTConfig, build_model
+from shardprof.study.strategies import STRATEGIES, Settings
+from shardprof.study.training import fit, make_loader
+from shardprof.study.world import World, connected, find_world
+
+TINY = ViTConfig(layers=2, heads=2, width=32, mlp=64, patch_size=8, image_size=32)
+STEPS = 4
+SHARDED = ["fsdp1-full", "fsdp1-grad-op", "fsdp2-full", "fsdp2-grad-op", "zero0", "zero1", "zero2", "zero3"]
+LOWERED = ["ddp", "fsdp1-full", "fsdp2-full", "zero3"]
+HYBRID = ["fsdp1-hybrid", "fsdp2-hybrid"]
+
+Losses = dict[str, list[float]]
+
+
+def train_all(strategies: list[str], out: Path) -> None:
+    """The job: fp32 for every strategy, then bf16 with checkpointing for one of each framework."""
+    world = find_world()
+    images, _ = data.load("digits", image_size=TINY.image_size)
+    plain, lower = Settings(batch_size=8, accumulation=2), Settings(batch_size=8, accumulation=2, precision="bf16")
+    with connected(world):
+        losses = {name: train(name, images, world, plain, checkpointing=False) for name in strategies}
+        for name in filter(LOWERED.__contains__, strategies):
+            losses[f"{name} bf16"] = train(name, images, world, lower, checkpointing=True)
+        if world.rank == 0:
+            out.write_text(json.dumps(losses))
+
+
+def train(name: str, images: Dataset[object], world: World, settings: Settings, *, checkpointing: bool) -> list[float]:
+    """This rank's loss in each step."""
+    model = build_model(TINY, seed=7, checkpointing=checkpointing)
+    loader = make_loader(images, world, settings, training=True, workers=0, seed=7)
+    trainer = STRATEGIES[name](model, world, settings)
+    return [progress.loss for progress in fit(trainer, loader, world, settings, steps=STEPS, log_every=1)]
+
+
+def run_job(ranks: int, strategies: list[str], folder: Path) -> Losses:
+    out = folder / f"{ranks}.json"
+    bin_folder = Path(sys.executable).parent
+    launcher = [str(bin_folder / "torchrun"), "--standalone", "--nproc-per-node", str(ranks)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, __file__, str(out), *strategies], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    losses: Losses = json.loads(out.read_text())
+    return losses
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Losses:
+    return run_job(2, ["ddp", *SHARDED], tmp_path_factory.mktemp("losses"))
+
+
+@pytest.fixture(scope="module")
+def on_four_ranks(tmp_path_factory: pytest.TempPathFactory) -> Losses:
+    return run_job(4, ["ddp", *HYBRID], tmp_path_factory.mktemp("losses"))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_sharding_changes_no_loss(on_two_ranks: Losses, strategy: str) -> None:
+    assert len(set(on_two_ranks["ddp"])) == STEPS
+    assert on_two_ranks[strategy] == pytest.approx(on_two_ranks["ddp"], abs=1e-3)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("strategy", HYBRID)
+def test_hybrid_sharding_changes_no_loss(on_four_ranks: Losses, strategy: str) -> None:
+    assert on_four_ranks[strategy] == pytest.approx(on_four_ranks["ddp"], abs=1e-3)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("strategy", LOWERED)
+def test_bf16_with_checkpointing_stays_close(on_two_ranks: Losses, strategy: str) -> None:
+    assert on_two_ranks[f"{strategy} bf16"] == pytest.approx(on_two_ranks["ddp"], abs=3e-2)
+    assert on_two_ranks[f"{strategy} bf16"] != on_two_ranks["ddp"]
+
+
+if __name__ == "__main__":
+    train_all(sys.argv[2:], Path(sys.argv[1]))
