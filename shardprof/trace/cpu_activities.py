@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,15 @@ class _Call:
     group: ProcessGroup | None
 
 
-def cpu_activities(events: Events, groups: GroupTable, data_loading: Intervals) -> Activities:
-    """The activities of a trace without device events."""
+def cpu_activities(events: Events, groups: GroupTable, data_loading: Intervals, main_thread: int | None) -> Activities:
+    """The activities of a trace without device events; `data_loading` is of the `main_thread`."""
     transfers = events.named(lambda name: name.startswith("gloo:"))
     collectives = tuple(_collectives(events, np.flatnonzero(transfers), groups))
+    loading = _inside(events, data_loading) & (events.thread == main_thread)
     rows_of = {kind: [(c.begin_ns, c.end_ns) for c in collectives if c.kind == kind] for kind in COMM_KINDS}
     return Activities(
         device="cpu",
-        compute=merge(events.intervals(_operators(events, transfers, data_loading))),
+        compute=merge(events.intervals(_operators(events, transfers, main_thread) & ~loading)),
         comm={kind: merge(np.array(rows, dtype=np.int64)) for kind, rows in rows_of.items() if rows},
         memcpy=NOTHING,
         memset=NOTHING,
@@ -65,11 +67,11 @@ def is_operator(name: str) -> bool:
     return bool(namespaces) and not _WRAPPER_NAMESPACES.intersection(namespaces)
 
 
-def _operators(events: Events, transfers: Mask, data_loading: Intervals) -> Mask:
-    on_comm_thread = np.isin(events.thread, np.unique(events.thread[transfers]))
-    operators = events.in_categories("cpu_op") & events.named(is_operator) & ~on_comm_thread
-    outside: Mask = ~_inside(events, data_loading)
-    return operators & outside
+def _operators(events: Events, transfers: Mask, main_thread: int | None) -> Mask:
+    # gloo sends and receives on the thread that calls it: that does not make it a communication thread.
+    comm_threads = np.setdiff1d(events.thread[transfers], [main_thread])
+    operators: Mask = events.in_categories("cpu_op") & events.named(is_operator) & ~np.isin(events.thread, comm_threads)
+    return operators
 
 
 def _inside(events: Events, windows: Intervals) -> Mask:
@@ -88,7 +90,7 @@ def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iter
         name = events.name_of(row)
         arguments = events.details.get(row, {})
         begin_ns = int(events.begin_ns[row])
-        elements = _elements(arguments.get("Input Dims"))
+        elements = _elements(_listed(arguments, "Input Dims"))
         call = _take_call(waiting[name], begin_ns, elements)
         kind = call.kind if call else comm_kind(name)
         group = call.group if call else groups.default()
@@ -118,7 +120,7 @@ def _calls_by_transfer_name(events: Events, groups: GroupTable) -> dict[str, deq
 
 def _call(events: Events, row: int, marks: dict[int, list[tuple[int, int, str]]], groups: GroupTable) -> _Call:
     kind = comm_kind(events.name_of(row))
-    dims = events.details.get(row, {}).get("Input Dims") or []
+    dims = _listed(events.details.get(row, {}), "Input Dims")
     tensors = [_elements(shape) for shape in dims if _elements(shape)]
     output, source = (tensors[0], tensors[1]) if len(tensors) > 1 else (None, tensors[0] if tensors else 0)
     group = _marked_group(events, row, marks, groups)
@@ -164,7 +166,7 @@ def _take_call(waiting: deque[_Call], transfer_begin_ns: int, elements: int) -> 
 
 
 def _payload_bytes(call: _Call | None, elements: int, arguments: dict[str, Any]) -> int | None:
-    types = [name for name in arguments.get("Input type") or [] if name in _ELEMENT_BYTES]
+    types = [name for name in map(str, _listed(arguments, "Input type")) if name in _ELEMENT_BYTES]
     payload_elements = call.payload_elements if call else elements
     if not types or not payload_elements:
         return None
@@ -178,10 +180,15 @@ def _wire_bytes(payload: int | None, kind: str, transfer_name: str, group: Proce
     return round(payload * wire_factor(carried_as, group.size))
 
 
+def _listed(arguments: dict[str, Any], name: str) -> list[Any]:
+    value = arguments.get(name)
+    return value if isinstance(value, list) else []
+
+
 def _elements(dims: Any) -> int:
     """Elements of a tensor, or of all tensors of a nested list of shapes; 0 where none is told."""
     if not isinstance(dims, list) or not dims:
         return 0
     if all(isinstance(size, int) for size in dims):
-        return int(np.prod(dims, dtype=np.int64))
+        return max(prod(dims), 0)
     return sum(_elements(inner) for inner in dims)

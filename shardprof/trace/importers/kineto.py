@@ -85,11 +85,7 @@ def distributed_info(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(columns: TraceFile) -> dict[str, Any]:
-    try:
-        metadata = json.loads(columns.metadata_json, strict=False)
-    except ValueError:
-        return {}  # a header that is damaged costs the header
-    return metadata if isinstance(metadata, dict) else {}
+    return _object(columns.metadata_json)  # a header that is damaged costs the header
 
 
 def _base_ns(metadata: dict[str, Any]) -> int:
@@ -111,7 +107,7 @@ def _events(columns: TraceFile) -> Events:
         names=tuple(_unescaped(name) for name in columns.names),
         categories=tuple(_CATEGORY_TODAY.get(category, category) for category in columns.categories),
         threads=tuple(columns.threads),
-        details={row: arguments for row, text in details if (arguments := _arguments(text))},
+        details={row: arguments for row, text in details if (arguments := _object(text))},
     )
 
 
@@ -124,12 +120,12 @@ def _unescaped(raw: str) -> str:
         return raw
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any]:
     try:
-        arguments = json.loads(text, strict=False)
-    except ValueError:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
         return {}
-    return arguments if isinstance(arguments, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _rank(metadata: dict[str, Any], path: Path) -> int | None:
@@ -154,7 +150,7 @@ def _activities(events: Events, metadata: dict[str, Any], main_thread: int | Non
     if events.in_categories(*DEVICE_CATEGORIES).any():
         return gpu_activities(events, groups, _data_loading(events, main_thread))
     if events.in_categories("cpu_op").any():
-        return cpu_activities(events, groups, _data_loading(events, main_thread))
+        return cpu_activities(events, groups, _data_loading(events, main_thread), main_thread)
     return None
 
 
