@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,10 @@ def gpu_activities(events: Events, groups: GroupTable, data_loading: Intervals) 
     is_comm = np.zeros(len(events), dtype=np.bool_)
     is_comm[comm_rows] = True
     device_rows = np.flatnonzero(events.in_categories(*DEVICE_CATEGORIES))
-    launched_ns = _launch_times(events, device_rows)
-    launch_of_row = dict(zip(device_rows.tolist(), launched_ns.tolist(), strict=True))
+    launches = _launches(events, device_rows)
+    launched_ns = np.where(launches >= 0, events.begin_ns[launches], ABSENT)
+    launch_of_row = dict(zip(device_rows.tolist(), launches.tolist(), strict=True))
+    metadata = _metadata_of_launch(events, {row: launch_of_row[row] for row in comm_rows}) | metadata
     kinds = {row: _kind(events, row, metadata) for row in comm_rows}
     return Activities(
         device="cuda",
@@ -48,7 +51,7 @@ def gpu_activities(events: Events, groups: GroupTable, data_loading: Intervals) 
         late_launches=_late_launches(events, device_rows, launched_ns),
         device_events=len(device_rows),
         collectives=tuple(
-            _collective(events, row, kind, metadata.get(row, {}), launch_of_row[row], groups)
+            _collective(events, row, launch_of_row[row], kind, metadata.get(row, {}), groups)
             for row, kind in kinds.items()
         ),
     )
@@ -90,18 +93,36 @@ def _comm_sets(events: Events, kinds: dict[int, str]) -> dict[str, Intervals]:
     return {kind: merge(events.intervals(np.array(rows))) for kind, rows in rows_of.items() if rows}
 
 
-def _launch_times(events: Events, device_rows: Int64s) -> Int64s:
-    """When the CPU call began that launched each device row; ABSENT where the trace does not hold it."""
+def _launches(events: Events, device_rows: Int64s) -> Int64s:
+    """The row of the CPU call that launched each device row; -1 where the trace does not hold it."""
     calls = np.flatnonzero(events.in_categories(*LAUNCH_CATEGORIES) & (events.correlation != ABSENT))
-    launched = np.full(len(device_rows), ABSENT, dtype=np.int64)
+    launches = np.full(len(device_rows), -1, dtype=np.int64)
     if not len(calls):
-        return launched
+        return launches
     calls = calls[np.argsort(events.correlation[calls], kind="stable")]
     keys = events.correlation[calls]
     position = np.minimum(np.searchsorted(keys, events.correlation[device_rows]), len(keys) - 1)
     found = keys[position] == events.correlation[device_rows]
-    launched[found] = events.begin_ns[calls[position[found]]]
-    return launched
+    launches[found] = calls[position[found]]
+    return launches
+
+
+def _metadata_of_launch(events: Events, launch_of_row: dict[int, int]) -> dict[int, dict[str, Any]]:
+    """By kernel row: what the communication event tells on whose thread and in whose time the kernel was launched.
+
+    Old traces link kernels to it in no other way, and ncclKernel_SendRecv may be an all-to-all.
+    """
+    ranges = sorted((int(events.thread[row]), int(events.begin_ns[row]), row) for row in events.details)
+    found: dict[int, dict[str, Any]] = {}
+    for row, launch in launch_of_row.items():
+        thread, launched_ns = int(events.thread[launch]), int(events.begin_ns[launch])
+        position = bisect_right(ranges, (thread, launched_ns, len(events))) - 1
+        if launch < 0 or position < 0:
+            continue
+        its_thread, _, around = ranges[position]
+        if its_thread == thread and launched_ns < events.end_ns[around]:
+            found[row] = {"Collective name": events.name_of(around)} | events.details[around]
+    return found
 
 
 def _late_launches(events: Events, device_rows: Int64s, launched_ns: Int64s) -> Intervals:
@@ -120,16 +141,15 @@ def _late_launches(events: Events, device_rows: Int64s, launched_ns: Int64s) -> 
 
 
 def _collective(
-    events: Events, row: int, kind: str, metadata: dict[str, Any], launched_ns: int, groups: GroupTable
+    events: Events, row: int, launch: int, kind: str, metadata: dict[str, Any], groups: GroupTable
 ) -> Collective:
     group = groups.of_metadata(metadata)
     payload = _payload_bytes(kind, metadata)
     size = group.size if group else None
-    begin_ns = int(events.begin_ns[row])
     return Collective(
         kind=kind,
-        launched_ns=begin_ns if launched_ns == ABSENT else launched_ns,
-        begin_ns=begin_ns,
+        launched_ns=int(events.begin_ns[row if launch < 0 else launch]),
+        begin_ns=int(events.begin_ns[row]),
         end_ns=int(events.end_ns[row]),
         payload_bytes=payload,
         wire_bytes=None if payload is None or not size else round(payload * wire_factor(kind, size)),

@@ -14,7 +14,8 @@ class GroupTable:
     def __init__(self, distributed_info: dict[str, Any]) -> None:
         configured = distributed_info.get("pg_config")
         entries = configured if isinstance(configured, list) else []
-        self._groups = {str(entry.get("pg_name", "")): _from_config(entry) for entry in entries}
+        groups = (_from_config(entry) for entry in entries if isinstance(entry, dict))
+        self._groups = {group.name: group for group in groups}
         world_size = distributed_info.get("world_size")
         if not self._groups and isinstance(world_size, int):
             ranks = tuple(range(world_size))
@@ -44,10 +45,13 @@ class GroupTable:
         size = arguments.get("Group size")
         if name is None and size is None:
             return None
+        if not isinstance(size, int):
+            size = known.size if known else None
+        described = arguments.get("Process Group Description") or (known.description if known else name)
         return ProcessGroup(
             name=str(name or ""),
-            description=str(arguments.get("Process Group Description") or name or ""),
-            size=size if isinstance(size, int) else None,
+            description=str(described or ""),
+            size=size,
             ranks=_rank_list(arguments.get("Process Group Ranks")),
         )
 
