@@ -56,7 +56,10 @@ Result<TraceFile> read_trace(const std::string& path, const ReadOptions& options
       return Error{ErrorCode::too_large, "its header or one of its events is larger than 64 MiB"};
     }
   }
-  if (!splitter.found_events()) return Error{ErrorCode::not_a_trace, "there is no list of events in it"};
+  if (!splitter.found_events()) {
+    const bool empty = splitter.pending_bytes() == 0;
+    return Error{ErrorCode::not_a_trace, empty ? "it is empty" : "there is no list of events in it"};
+  }
   if (splitter.holds_partial_event()) ++trace.lost_events;
   trace.truncated = source.truncated() || !splitter.finished();
   trace.metadata_json = splitter.metadata();

@@ -33,7 +33,7 @@ def analyse(run: Run) -> Result:
     table = CommunicationTable()
     doubts = list(run.quality)
     ranks, sources, identities = [], Counter[str](), []
-    for traces in run.ranks():
+    for traces in run.ranks(doubts):
         rank, rank_sources, rank_doubts = _analyse_rank(traces, table)
         ranks.append(rank)
         sources.update(rank_sources)
@@ -132,11 +132,12 @@ def _identity(traces: RankTraces) -> _Identity:
     metadata = traces.traces[0].metadata if traces.traces else {}
     world = distributed_info(metadata).get("world_size")
     devices = metadata.get("deviceProperties")
-    names = [device.get("name") for device in devices] if isinstance(devices, list) else []
+    named = [device for device in devices if isinstance(device, dict)] if isinstance(devices, list) else []
+    name = next((device.get("name") for device in named), None)
     used = bool(traces.traces and traces.traces[0].activities and traces.traces[0].activities.device == "cuda")
     return _Identity(
         record=traces.record,
-        device_name=str(names[0]) if names and used else None,
+        device_name=str(name) if name and used else None,
         world_size=world if isinstance(world, int) else (traces.record.world_size if traces.record else None),
     )
 

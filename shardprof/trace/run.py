@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,28 +69,27 @@ class Run:
     quality: tuple[Quality, ...]
     _sources: tuple[_RankSource, ...]
 
-    def ranks(self) -> Iterator[RankTraces]:
-        """Every rank in order; each is read when it is asked for, so that one at a time is in memory.
+    def ranks(self, lost: list[Quality]) -> Iterator[RankTraces]:
+        """Every rank; each is read when it is asked for, so that one at a time is in memory.
 
-        Raises ShardprofError where two files claim one rank or nothing can be read.
+        What is doubtful about files that give no rank is appended to `lost`. Raises ShardprofError where two files
+        claim one rank or nothing can be read.
         """
         taken: dict[int, Path] = {}
-        readable = 0
+        nameless = []
+        alone = len(self._sources) == 1
         for source in self._sources:
-            traces, doubts = _read_traces(source, alone=len(self._sources) == 1)
-            if not traces and source.record is None:
-                continue
-            readable += 1
-            rank, guess = _settle_rank(source, traces, taken)
-            yield RankTraces(
-                rank=rank,
-                host=source.host,
-                record=source.record,
-                steps=tuple(read_lines(StepRecord, source.steps_file)) if source.steps_file else (),
-                traces=tuple(traces),
-                quality=(*doubts, *guess),
-            )
-        if not readable:
+            traces, doubts = _read_traces(source, alone=alone)
+            rank = traces[0].rank if source.rank is None and traces else source.rank
+            if not traces and source.steps_file is None:
+                lost += doubts
+            elif rank is None and not alone:
+                nameless.append(source)
+            else:
+                yield _rank_traces(source, rank, traces, doubts, taken)
+        for source in nameless:  # read again, now that it is known which ranks are free
+            yield _rank_traces(source, None, *_read_traces(source, alone=False), taken)
+        if not taken:
             places = ", ".join(str(path) for path in self.paths)
             raise UnreadableTraceError(f"none of the files in {places} is a trace", "name a trace or a run folder")
 
@@ -99,13 +99,17 @@ def load(paths: Sequence[Path]) -> Run:
 
     Raises ShardprofError where there is nothing to read.
     """
-    runs = [_load_one(path) for path in paths] if paths else [_load_one(_newest_run())]
+    try:
+        runs = [_load_one(path) for path in paths or [_newest_run()]]
+    except OSError as error:
+        raise ShardprofError(f"{error.filename} cannot be read: {error.strerror}", "look at its permissions") from error
     if len(runs) == 1:
         return runs[0]
+    runs = _with_distinct_hosts(runs)
     return Run(
         paths=tuple(path for run in runs for path in run.paths),
         record=next((run.record for run in runs if run.record), None),
-        hosts=tuple(_distinct([host for run in runs for host in run.hosts])),
+        hosts=tuple(host for run in runs for host in run.hosts),
         quality=tuple(doubt for run in runs for doubt in run.quality),
         _sources=tuple(_sorted_sources([source for run in runs for source in run._sources])),
     )
@@ -175,7 +179,7 @@ def _recorded_rank(folder: Path) -> _RankSource:
     except (OSError, ValueError, TypeError):
         record = None
     own = {file.name.removesuffix(".gz"): file for file in sorted(folder.glob("trace*.json*")) if _is_trace_name(file)}
-    traces = tuple(own.values())
+    traces = tuple(own[name] for name in sorted(own, key=lambda name: (len(name), name)))  # trace.json, .1, .2, ... .10
     if not traces and record is not None:
         exported = (Path(window.file) for window in record.windows if window.profiler == "user")
         traces = tuple(file for file in exported if file.exists())
@@ -198,7 +202,7 @@ def _read_traces(source: _RankSource, *, alone: bool) -> tuple[list[KinetoTrace]
         try:
             trace = read_kineto(file)
         except UnreadableTraceError as error:
-            if alone and source.record is None:
+            if alone and source.steps_file is None:
                 raise
             doubts.append(Quality(code="unreadable_trace", message=error.message))
             continue
@@ -207,33 +211,42 @@ def _read_traces(source: _RankSource, *, alone: bool) -> tuple[list[KinetoTrace]
     return traces, doubts
 
 
-def _settle_rank(
-    source: _RankSource, traces: list[KinetoTrace], taken: dict[int, Path]
-) -> tuple[int, tuple[Quality, ...]]:
+def _rank_traces(
+    source: _RankSource, rank: int | None, traces: list[KinetoTrace], doubts: list[Quality], taken: dict[int, Path]
+) -> RankTraces:
+    """The rank that a source gives; without a `rank` it is the first free one."""
     file = traces[0].path if traces else Path(str(source.steps_file))
-    rank = source.rank if source.rank is not None else traces[0].rank
-    doubts: tuple[Quality, ...] = ()
     if rank is None:
         rank = next(free for free in range(len(taken) + 1) if free not in taken)
-        doubts = (Quality(code="rank_unknown", message=f"{file.name} does not tell its rank; it is called {rank}"),)
+        message = f"{file.name} does not tell its rank; it is called {rank}"
+        doubts = [*doubts, Quality(code="rank_unknown", message=message)]
     if rank in taken:
         raise ShardprofError(
             f"{taken[rank]} and {file} both say that they are rank {rank}", "report one job's traces at a time"
         )
     taken[rank] = file
-    return rank, doubts
+    return RankTraces(
+        rank=rank,
+        host=source.host,
+        record=source.record,
+        steps=tuple(read_lines(StepRecord, source.steps_file)) if source.steps_file else (),
+        traces=tuple(traces),
+        quality=tuple(doubts),
+    )
 
 
 def _sorted_sources(sources: list[_RankSource]) -> list[_RankSource]:
     return sorted(sources, key=lambda source: (source.rank is None, source.rank or 0))
 
 
-def _distinct(hosts: list[HostFolder]) -> list[HostFolder]:
+def _with_distinct_hosts(runs: list[Run]) -> list[Run]:
     """Nodes of one name, in several run folders, are told apart by a number."""
-    seen: dict[str, int] = {}
-    named = []
-    for host in hosts:
-        seen[host.name] = seen.get(host.name, 0) + 1
-        count = seen[host.name]
-        named.append(host if count == 1 else replace(host, name=f"{host.name}-{count}"))
-    return named
+    seen: Counter[str] = Counter()
+    renamed = []
+    for run in runs:
+        seen.update(host.name for host in run.hosts)
+        names = {host.name: f"{host.name}-{seen[host.name]}" for host in run.hosts if seen[host.name] > 1}
+        hosts = tuple(replace(host, name=names.get(host.name, host.name)) for host in run.hosts)
+        sources = tuple(replace(source, host=names.get(source.host or "", source.host)) for source in run._sources)
+        renamed.append(replace(run, hosts=hosts, _sources=sources))
+    return renamed
