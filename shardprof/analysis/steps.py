@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shardprof.engine import NOTHING, Intervals
+from shardprof.engine import NOTHING, Intervals, merge
 from shardprof.trace.importers.kineto import PROFILER_STEP, KinetoTrace
 from shardprof.trace.schema import StepRecord
 
@@ -53,12 +53,13 @@ def _recorded_steps(trace: KinetoTrace, records: Sequence[StepRecord]) -> StepWi
 
 
 def _optimizer_steps(trace: KinetoTrace) -> StepWindows | None:
-    """From the end of one optimizer step to the end of the next, data loading included."""
+    """From the end of one optimizer step to the end of the next, data loading included. An optimizer that steps others
+    inside its own step is one."""
     events = trace.events
     rows = events.named(lambda name: name.startswith(_OPTIMIZER_STEP)) & (events.thread == trace.main_thread)
     if not rows.any():
         return None
-    ends = np.sort(events.end_ns[rows])
+    ends = merge(events.intervals(rows))[:, 1]
     begins = np.concatenate(([events.begin_ns.min()], ends[:-1]))
     windows = np.stack((begins, ends), axis=1)
     return StepWindows(source="optimizer steps", numbers=tuple(range(len(ends))), windows=windows)
