@@ -8,13 +8,18 @@ from statistics import median
 from shardprof.analysis.result import AlwaysOn
 from shardprof.trace.schema import StepRecord
 
+_OWN_SHARE = 0.01
+
 
 def summary(records: Sequence[StepRecord]) -> AlwaysOn | None:
-    """Medians over the steps of one rank; the first step (it pays for starting up) and captured ones are left out
-    where others remain. None without records."""
+    """Medians over the usual steps of one rank, None without records.
+
+    Left out, where others remain: the first step (it pays for starting up), captured steps, and those in which
+    recording itself took more than 1 % (it exported a trace).
+    """
     if not records:
         return None
-    usual = [r for r in records[1:] if not r.captured] or list(records[1:]) or list(records)
+    usual = [r for r in records[1:] if _is_undisturbed(r)] or list(records[1:]) or list(records)
     slowest = max(usual, key=lambda record: record.end_ns - record.begin_ns)
     return AlwaysOn(
         steps=len(records),
@@ -26,6 +31,10 @@ def summary(records: Sequence[StepRecord]) -> AlwaysOn | None:
         backward_ns=_median_of_known([record.backward_ns for record in usual]),
         optimizer_ns=_median_of_known([record.optimizer_ns for record in usual]),
     )
+
+
+def _is_undisturbed(record: StepRecord) -> bool:
+    return not record.captured and record.hook_ns <= _OWN_SHARE * (record.end_ns - record.begin_ns)
 
 
 def _median_of_known(values: Sequence[int | None]) -> int | None:

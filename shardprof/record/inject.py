@@ -35,7 +35,11 @@ def write_bootstrap(run: RunFolder, host: str, plan: CapturePlan) -> Path:
     return folder
 
 
+# Kineto writes its own progress ("USDT: ... profiler_start") to the job's stderr up to this level.
+KINETO_SILENCE = {"KINETO_LOG_LEVEL": "6"}
+
+
 def environment_with(bootstrap: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The job's environment: as it is, the bootstrap folder first on PYTHONPATH."""
     paths = [str(bootstrap), *filter(None, [environment.get("PYTHONPATH")])]
-    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**KINETO_SILENCE, **environment, "PYTHONPATH": os.pathsep.join(paths)}
