@@ -125,8 +125,8 @@ class Agent:
     def disarm_in_fork(self) -> None:
         """A process forked from a rank (a DataLoader worker) is none."""
         if self.recorder is not None:
+            self.recorder.capture.forget_in_fork()
             self.recorder = None
-            self._is_armed = False
 
     def failed(self, what: str, error: Exception) -> None:
         """Something of ours went wrong: it costs a record and a note."""

@@ -67,6 +67,11 @@ class Capture:
             self._keep(self._end_window(), wait=True)
             self._compressor.join()
 
+    def forget_in_fork(self) -> None:
+        """In a forked child: the profiler is the parent's."""
+        self._profiler, self.recording = None, False
+        self._termination.forget_in_fork()
+
     @property
     def _first_step(self) -> int:
         return self._plan.first_step + self._window * (self._plan.first_step + self._plan.steps)

@@ -53,6 +53,13 @@ class TerminationGuard:
             writer.close()  # the thread reads the end of the stream and goes
             self._wakeup = None
 
+    def forget_in_fork(self) -> None:
+        """In a forked child: SIGTERM is not ours there, and not to be passed to the parent through the shared socket."""
+        if self._installed:
+            self._installed = False
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """While the profiler changes its state it cannot be stopped: a signal that comes inside counts afterwards."""

@@ -242,6 +242,21 @@ def main():
 if __name__ == "__main__":
     main()
 """,
+    "forks": """
+import os, signal, time, torch
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(14):
+    if step == 9:
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        time.sleep(6)  # longer than the recorder waits before it lets a SIGTERM kill
+    model(torch.ones(4, 8)).square().mean().backward(); optimizer.step(); optimizer.zero_grad()
+print("survived", flush=True)
+""",
     "broken_hooks": """
 import torch
 model = torch.nn.Linear(8, 8)

@@ -141,7 +141,7 @@ def test_deepspeed_ends_a_step_at_the_boundary_of_accumulation(deepspeed_run: An
     assert rank.settings["parameters"] == 3 * (32 * 32 + 32)
 
 
-@pytest.mark.parametrize("script", ["two_optimizers", "overflow", "in_backward", "by_hand", "loaders"])
+@pytest.mark.parametrize("script", ["two_optimizers", "overflow", "in_backward", "by_hand", "loaders", "forks"])
 def test_each_kind_of_loop_has_its_steps(marks: Any, script: str) -> None:
     rank = marks.rank_of[script]
     assert [step.step for step in marks.recorded.steps(rank)] == list(range(14))
@@ -152,6 +152,11 @@ def test_each_kind_of_loop_has_its_steps(marks: Any, script: str) -> None:
 def test_only_what_trains_is_a_rank(marks: Any) -> None:
     assert marks.recorded.run.ranks == tuple(range(len(marks.rank_of)))
     assert marks.recorded.stderr.count("recording rank") == len(marks.rank_of)
+
+
+def test_a_signal_to_a_forked_child_is_the_childs_alone(marks: Any) -> None:
+    assert b"survived\n" in marks.recorded.stdout
+    assert [window.last_step for window in marks.recorded.rank(marks.rank_of["forks"]).windows] == [11]
 
 
 def test_the_data_wait_of_workers_is_seen(marks: Any) -> None:
@@ -282,14 +287,18 @@ def test_ranks_that_the_script_spawns_itself(record_job: RecordJob, tmp_path: Pa
     assert [len(recorded.steps(rank)) for rank in (0, 1)] == [4, 4]
 
 
+WITHOUT_SHARDPROF = """
+import importlib.util, os, sys
+sys.path[:] = [entry for entry in sys.path if not os.path.exists(os.path.join(entry, "shardprof"))]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "ditable" not in f"{type(finder)} {finder}"]
+assert importlib.util.find_spec("shardprof") is None
+"""
+
+
 def test_a_rank_without_shardprof_in_its_environment_borrows_the_recorders(
     record_job: RecordJob, tmp_path: Path
 ) -> None:
     """Neither the script's folder nor site-packages has shardprof: only the bootstrap knows where it is."""
-    code = (
-        "import sys; sys.path[:] = [p for p in sys.path if 'editable' not in p]\n"
-        "sys.meta_path[:] = [f for f in sys.meta_path if 'ditable' not in str(f)]\n" + EARLY
-    )
-    (tmp_path / "train.py").write_text(code)
+    (tmp_path / "train.py").write_text(WITHOUT_SHARDPROF + EARLY)
     recorded = record_job(tmp_path, sys.executable, "-P", "train.py", "2")
     assert recorded.run.ranks == (0,)
