@@ -186,9 +186,12 @@ def _listed(arguments: dict[str, Any], name: str) -> list[Any]:
 
 
 def _elements(dims: Any) -> int:
-    """Elements of a tensor, or of all tensors of a nested list of shapes; 0 where none is told."""
+    """Elements of a tensor by its shape, or of all tensors by a list of shapes, where [] is a single number.
+
+    0 where no tensor is told: alone, [] stands for what is none.
+    """
     if not isinstance(dims, list) or not dims:
         return 0
     if all(isinstance(size, int) for size in dims):
         return max(prod(dims), 0)
-    return sum(_elements(inner) for inner in dims)
+    return sum(1 if shape == [] else _elements(shape) for shape in dims)
