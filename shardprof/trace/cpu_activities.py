@@ -94,7 +94,7 @@ def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iter
         call = _take_call(waiting[name], begin_ns, elements)
         kind = call.kind if call else comm_kind(name)
         group = call.group if call else groups.default()
-        payload = _payload_bytes(call, elements, arguments)
+        payload = 0 if name == "gloo:barrier" else _payload_bytes(call, elements, arguments)
         yield Collective(
             kind=kind,
             launched_ns=call.begin_ns if call else begin_ns,

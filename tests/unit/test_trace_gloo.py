@@ -161,7 +161,20 @@ def test_other_collectives_are_other(name: str, trace: Report) -> None:
     assert parts(trace(made)["steps"][0]) == {"other_comm": 10, "idle": 90}
 
 
-@pytest.mark.parametrize("shapes", [5, "x", [None], [[None]], [["a"]], {"a": 1}, [[-1]], [[True]]])
+def test_a_barrier_carries_nothing_and_that_is_no_doubt(trace: Report) -> None:
+    made = Trace(TWO_RANKS).step(0, 0, 100).call("barrier", 0, [1]).transfer("barrier", 5, 15)
+    rank = trace(made)
+    assert rows(rank) == [("other_comm", [0, 1], 1, 0, 0)]
+    assert [doubt["code"] for doubt in rank["report"]["quality"]] == ["missing_ranks"]
+
+
+def test_a_single_number_has_a_size(trace: Report) -> None:
+    made = Trace(TWO_RANKS).step(0, 0, 100).call("allreduce_", 0, [[]])
+    made.event("gloo:all_reduce", 5, 15, tid=COMM, Input_Dims=[[]], Input_type=["float"])
+    assert rows(trace(made)) == [("all_reduce", [0, 1], 1, 4, 4)]
+
+
+@pytest.mark.parametrize("shapes", [5, "x", [None], [[None]], [["a"]], {"a": 1}, [[-1]], [[True]], [[10**30]]])
 def test_shapes_of_another_form_cost_the_size_only(shapes: Any, trace: Report) -> None:
     made = Trace(TWO_RANKS).step(0, 0, 100).event("c10d::allreduce_", 0, 2, Input_Dims=shapes, Input_type=shapes)
     made.event("gloo:all_reduce", 5, 15, tid=COMM, Input_Dims=shapes, Input_type=shapes)
