@@ -61,7 +61,8 @@ lint: setup $(NATIVE)/build.ninja ## check style, types, import contracts and th
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	clang-format --dry-run -Werror $(CPP)
-	clang-tidy -p $(NATIVE) --quiet $(filter-out native/bindings/%,$(filter %.cpp,$(CPP)))
+	@echo clang-tidy; printf '%s\n' $(filter-out native/bindings/%,$(filter %.cpp,$(CPP))) | \
+		xargs -P "$$(nproc)" -n 1 clang-tidy -p $(NATIVE) --quiet 2>/dev/null
 
 format: setup ## rewrite the sources in the project's style
 	@native/install-system-packages.sh $(SYSTEM_PYTHON) lint
@@ -73,7 +74,7 @@ demo: setup ## record and explain two real trainings, FSDP2 and DeepSpeed ZeRO-3
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m shardprof.study.demo
 
 bench: setup ## measure what recording costs on this machine
-	$(BIN)/python benchmarks/run.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/recording_overhead.py
 
 doctor: setup ## what works on this machine
 	@$(BIN)/shardprof doctor
