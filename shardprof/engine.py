@@ -53,7 +53,7 @@ def read_trace(
     counted. Raises UnreadableTraceError for what is no trace at all.
     """
     try:
-        return _native.read_trace(os.fspath(path), list(skip_categories), list(detail_name_prefixes), detail_argument)
+        return _native.read_trace(os.fsencode(path), list(skip_categories), list(detail_name_prefixes), detail_argument)
     except ValueError as error:
         raise UnreadableTraceError(
             f"{path} is not readable as a trace: {error}",

@@ -58,12 +58,14 @@ nb::list texts(const std::vector<std::string>& values) {
   return list;
 }
 
-shardprof::TraceFile read_trace(const std::string& path, std::vector<std::string> skip_categories,
+// Paths are bytes: a file's name need not be UTF-8.
+shardprof::TraceFile read_trace(const nb::bytes& path, std::vector<std::string> skip_categories,
                                 std::vector<std::string> detail_name_prefixes, std::string detail_argument) {
   const shardprof::ReadOptions options{std::move(skip_categories), std::move(detail_name_prefixes),
                                        std::move(detail_argument)};
+  const std::string file{path.c_str(), path.size()};
   nb::gil_scoped_release unlocked;
-  auto trace = shardprof::read_trace(path, options);
+  auto trace = shardprof::read_trace(file, options);
   if (trace.ok()) return std::move(trace.value());
   nb::gil_scoped_acquire locked;
   throw nb::value_error(trace.error().message.c_str());

@@ -129,6 +129,8 @@ def _load_one(path: Path) -> Run:
         raise ShardprofError(f"{path} does not exist", "name a run folder, a folder of traces or a trace file")
     if path.is_file():
         return _foreign((path,), (path,))
+    if not path.is_dir():
+        raise ShardprofError(f"{path} is neither a file nor a folder", "a trace in a pipe: write it to a file first")
     if (path / "ranks").is_dir() or (path / "run.json").exists():
         return _recorded(path)
     files = sorted(file for file in path.rglob("*") if file.name.endswith(_TRACE_SUFFIXES) and file.is_file())

@@ -280,6 +280,17 @@ def test_what_is_not_there_is_refused(tmp_path: Path, refusal: Refusal, monkeypa
     assert "no recorded run" in refusal()
 
 
+def test_a_file_whose_name_is_no_utf8(tmp_path: Path, report: Report) -> None:
+    path = some_trace(None).write(tmp_path / os.fsdecode(b"rank4-\xff.json"))
+    assert report(path)["ranks"][0]["rank"] == 4
+
+
+def test_a_pipe_is_refused(tmp_path: Path, refusal: Refusal) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    assert "neither a file nor a folder" in refusal(tmp_path / "pipe.json")
+    assert "there are no traces" in refusal(tmp_path)
+
+
 def test_an_empty_file_is_called_empty(tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "trace.json").touch()
     assert "is not readable as a trace: it is empty;" in refusal(tmp_path / "trace.json")
