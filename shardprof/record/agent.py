@@ -8,6 +8,7 @@ worker) never claims, and one whose rank is taken does nothing further.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import sys
@@ -130,12 +131,10 @@ class Agent:
 
     def failed(self, what: str, error: Exception) -> None:
         """Something of ours went wrong: it costs a record and a note."""
-        try:
-            if self.recorder is not None:
+        self._log("".join(traceback.format_exception(error)))
+        if self.recorder is not None:
+            with contextlib.suppress(OSError):  # the run folder is gone or full: there is nowhere left to write to
                 self.recorder.rank_file.dropped(f"{what}: {error!r}")
-            self._log("".join(traceback.format_exception(error)))
-        except OSError:
-            pass  # the run folder is gone: there is nowhere left to write to
 
     def _claim(self) -> None:
         claimed = claim(self._config)
@@ -152,8 +151,9 @@ class Agent:
         return self.recorder.clock.step if self.recorder is not None else 0
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(f"shardprof: {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):  # a job may have closed or replaced it
+            sys.stderr.write(f"shardprof: {text}\n")
+            sys.stderr.flush()
 
 
 _agent: Agent | None = None

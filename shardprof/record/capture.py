@@ -6,6 +6,7 @@ after the last one. Numbers are the training's own step numbers.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -174,7 +175,8 @@ class Capture:
                 self._rank_file.put_window(dataclasses.replace(window, file=packed.name), instead_of=window)
 
     def _not_compressed(self, plain: Path, error: OSError) -> None:
-        self._rank_file.note(f"{plain.name} stays uncompressed: {error}")
+        with contextlib.suppress(OSError):  # of the same cause
+            self._rank_file.note(f"{plain.name} stays uncompressed: {error}")
 
     def _tell(self, text: str) -> None:
         self._say(text)

@@ -62,7 +62,7 @@ def agent_notes(run: RunFolder, host: str) -> tuple[str, ...]:
         lines = (run.host(host) / AGENT_LOG).read_text().splitlines()
     except OSError:
         return ()
-    texts = (json.loads(line)["text"] for line in lines)
+    texts = [json.loads(line)["text"] for line in lines if line.endswith("}")]  # a torn line does not
     return tuple(dict.fromkeys(f"in the job: {text.strip().splitlines()[-1]}" for text in texts))
 
 
@@ -81,6 +81,8 @@ def lines(run: RunFolder, record: RunRecord) -> Iterator[str]:
         captured = max(1, min(steps, record.plan.steps))
         first = max(0, min(steps, record.plan.first_step) - captured)
         yield f"the capture was to begin at step {record.plan.first_step}: try `--steps {first}:{first + captured}`"
+    if record.dropped_records:
+        yield f"{_count(record.dropped_records, 'record')} lost: {'; '.join(_notes(ranks))}"
     yield f"next: shardprof report {_shown(run.root)}"
 
 
@@ -91,6 +93,11 @@ def _captured(ranks: list[RankRecord]) -> str:
     return "captured " + ", ".join(
         f"step {first}" if first == last else f"steps {first}-{last}" for first, last in windows
     )
+
+
+def _notes(ranks: list[RankRecord]) -> list[str]:
+    """What the ranks that lost records say about it: each note once, the first few."""
+    return list(dict.fromkeys(note for rank in ranks if rank.dropped_records for note in rank.notes))[:3]
 
 
 def _cost(record: RunRecord) -> str:

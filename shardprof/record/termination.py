@@ -54,7 +54,7 @@ class TerminationGuard:
             self._wakeup = None
 
     def forget_in_fork(self) -> None:
-        """In a forked child: SIGTERM is not ours there, and not to be passed to the parent through the shared socket."""
+        """In a forked child: SIGTERM is not ours there, nor to be passed to the parent by the shared socket."""
         if self._installed:
             self._installed = False
             signal.set_wakeup_fd(-1)

@@ -193,6 +193,27 @@ def test_a_broken_hook_costs_records_and_not_the_job(marks: Any) -> None:
     assert rank.dropped_records > 0
     assert any("injected" in note for note in rank.notes)
     assert marks.recorded.run.dropped_records >= rank.dropped_records
+    assert "records lost: begin: RuntimeError('injected')" in marks.recorded.stderr
+
+
+VANISHED = """
+import shutil, sys, torch
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+sys.stderr = None
+for step in range(14):
+    if step == 3:
+        shutil.rmtree("run")
+    model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
+print("finished", flush=True)
+"""
+
+
+def test_a_run_folder_that_vanishes_costs_the_record_and_not_the_job(record_job: RecordJob, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(VANISHED)
+    recorded = record_job(tmp_path, "python", "train.py")
+    assert (recorded.exit_code, recorded.stdout) == (0, b"finished\n")
+    assert "the end of the run is not recorded" in recorded.stderr
 
 
 EARLY = """
@@ -288,9 +309,14 @@ def test_ranks_that_the_script_spawns_itself(record_job: RecordJob, tmp_path: Pa
 
 
 WITHOUT_SHARDPROF = """
-import importlib.util, os, sys
-sys.path[:] = [entry for entry in sys.path if not os.path.exists(os.path.join(entry, "shardprof"))]
-sys.meta_path[:] = [finder for finder in sys.meta_path if "ditable" not in f"{type(finder)} {finder}"]
+import importlib.util, sys
+from importlib.machinery import PathFinder
+class OthersFinder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name == "shardprof" else PathFinder.find_spec(name, path, target)
+finders = [finder for finder in sys.meta_path if "ditable" not in f"{type(finder)} {finder}"]
+sys.meta_path[:] = [OthersFinder if finder is PathFinder else finder for finder in finders]
 assert importlib.util.find_spec("shardprof") is None
 """
 

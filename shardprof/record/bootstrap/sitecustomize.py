@@ -108,11 +108,12 @@ def install() -> None:
 
     def log(text: str) -> None:
         line = json.dumps({"pid": os.getpid(), "text": text}) + "\n"
-        descriptor = os.open(config["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
+            descriptor = os.open(config["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             os.write(descriptor, line.encode())
-        finally:
             os.close(descriptor)
+        except OSError:
+            pass  # the run folder is gone or full: there is nowhere left to write to
 
     after_import = AfterImport(log)
 
