@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -81,6 +82,18 @@ def record_job(
     return Recorded(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr.decode(), folder=folder)
 
 
+def free_port() -> str:
+    """A port that nothing listens on, for jobs whose launcher would take the default one."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session", name="free_port")
+def free_port_fixture() -> Callable[[], str]:
+    return free_port
+
+
 @pytest.fixture(scope="session", name="record_job")
 def record_job_fixture() -> Callable[..., Recorded]:
     return record_job
@@ -154,7 +167,7 @@ def fsdp2_run(fsdp2_script: Path) -> Recorded:
     """Two FSDP2 ranks under torchrun, 14 steps, the default plan."""
     return record_job(
         fsdp2_script.parent,
-        "torchrun", "--nproc-per-node", "2", "train.py",
+        "torchrun", "--standalone", "--nproc-per-node", "2", "train.py",
         environment={"HF_TOKEN": SECRET, "WANDB_API_KEY": SECRET, "NCCL_AUTH_TOKEN": SECRET, "NCCL_DEBUG": "WARN"},
     )  # fmt: skip
 
@@ -164,7 +177,7 @@ def deepspeed_run(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Two ZeRO-3 ranks under the deepspeed launcher: 10 steps of 2 micro-batches, the inner optimizer steps 3 times."""
     cwd = tmp_path_factory.mktemp("deepspeed")
     (cwd / "train.py").write_text(DEEPSPEED)
-    return record_job(cwd, "deepspeed", "--num_gpus", "2", "train.py")
+    return record_job(cwd, "deepspeed", "--num_gpus", "2", "--master_port", free_port(), "train.py")
 
 
 MARKS = {

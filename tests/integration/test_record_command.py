@@ -131,9 +131,8 @@ model = torch.nn.Linear(8, 8)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in itertools.count():
     model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
-    if step == 100:
+    if step == 101:
         print("ready", flush=True)
-    if step > 100:
         signal.pause()
 """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -49,7 +48,7 @@ def overlaps(events: list[dict[str, Any]]) -> list[str]:
 
 def test_training_prints_and_computes_the_same(fsdp2_run: Any, fsdp2_script: Path, job_environment: Any) -> None:
     bare = subprocess.run(
-        ["torchrun", "--nproc-per-node", "2", fsdp2_script.name],
+        ["torchrun", "--standalone", "--nproc-per-node", "2", fsdp2_script.name],
         cwd=fsdp2_script.parent, env=job_environment(), capture_output=True, timeout=240, check=True,
     )  # fmt: skip
     assert fsdp2_run.exit_code == 0
@@ -103,7 +102,7 @@ def test_a_rank_says_what_it_is(fsdp2_run: Any) -> None:
 
 def test_the_run_is_complete_and_keeps_no_secret(fsdp2_run: Any) -> None:
     run = fsdp2_run.run
-    assert run.command == ("torchrun", "--nproc-per-node", "2", "train.py")
+    assert run.command == ("torchrun", "--standalone", "--nproc-per-node", "2", "train.py")
     assert (run.launcher, run.ranks, run.outcome.exit_code, run.dropped_records) == ("torchrun", (0, 1), 0, 0)
     assert run.environment["NCCL_DEBUG"] == "WARN"
     assert run.environment["OMP_NUM_THREADS"] == "1"
@@ -270,7 +269,17 @@ def test_torch_distributed_run_with_a_restart(record_job: RecordJob, tmp_path: P
     (tmp_path / "train.py").write_text(RESTARTED)
     recorded = record_job(
         tmp_path,
-        *("python", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "train.py"),
+        *(
+            "python",
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "--max-restarts",
+            "1",
+            "train.py",
+        ),
     )
     assert recorded.exit_code == 0
     assert recorded.run.launcher == "torch.distributed.run"
@@ -297,12 +306,11 @@ if __name__ == "__main__":
 """
 
 
-def test_ranks_that_the_script_spawns_itself(record_job: RecordJob, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = str(probe.getsockname()[1])
+def test_ranks_that_the_script_spawns_itself(
+    record_job: RecordJob, free_port: Callable[[], str], tmp_path: Path
+) -> None:
     (tmp_path / "train.py").write_text(SPAWNED)
-    recorded = record_job(tmp_path, "python", "train.py", port)
+    recorded = record_job(tmp_path, "python", "train.py", free_port())
     assert recorded.exit_code == 0
     assert recorded.run.ranks == (0, 1)
     assert [len(recorded.steps(rank)) for rank in (0, 1)] == [4, 4]
