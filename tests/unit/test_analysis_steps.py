@@ -47,6 +47,17 @@ def test_without_anything_the_whole_trace_is_one_step(trace: Report) -> None:
     assert rank["report"]["step_source"] == "whole trace"
 
 
+def test_the_profilers_own_spans_are_no_part_of_the_trace(trace: Report) -> None:
+    made = Trace().event("aten::mm", 10, 50).event("PyTorch Profiler (0)", 0, 100, cat="Trace")
+    assert windows(trace(made)) == [(0, 10, 40)]
+
+
+def test_a_collective_launched_as_a_step_ends_is_the_nexts(trace: Report) -> None:
+    made = Trace().step(0, 0, 50).step(1, 50, 100).launch(1, 50).kernel("gemm", 0, 40)
+    made.kernel("ncclDevKernel_AllReduce_Sum", 60, 90, correlation=1)
+    assert [step["comm_calls"] for step in trace(made)["steps"]] == [{}, {"all_reduce": 1}]
+
+
 def test_marks_on_another_thread_are_not_the_trainings(trace: Report) -> None:
     made = Trace().step(1, 0, 50).step(2, 50, 100).event("aten::mm", 0, 90)
     made.event("ProfilerStep#9", 0, 100, cat="user_annotation", tid=WORKER)

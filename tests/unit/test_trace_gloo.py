@@ -98,7 +98,9 @@ def test_transfers_of_different_sizes_may_overtake_one_another(trace: Report) ->
     made.in_group("1", 0, 4).call("_reduce_scatter_base_", 1, [500], [1000])
     made.in_group("2", 5, 9).call("allreduce_", 6, [[500]])
     made.transfer("all_reduce", 10, 20, 500).transfer("all_reduce", 12, 40, 1000, tid=COMM + 1)
-    assert rows(trace(made)) == [("reduce_scatter", [0, 1], 1, 4000, 4000), ("all_reduce", [0, 2], 1, 2000, 2000)]
+    rank = trace(made)
+    assert rows(rank) == [("reduce_scatter", [0, 1], 1, 4000, 4000), ("all_reduce", [0, 2], 1, 2000, 2000)]
+    assert parts(rank["steps"][0]) == {"reduce_scatter": 28, "all_reduce": 2, "idle": 70}
 
 
 def test_marks_tell_groups_of_one_size_apart(trace: Report) -> None:
@@ -124,7 +126,9 @@ def test_a_transfer_whose_call_came_before_the_trace_began(trace: Report) -> Non
     made = Trace(TWO_RANKS).step(0, 0, 100).transfer("all_reduce", 1, 5, 1000)
     made.call("_reduce_scatter_base_", 10, [500], [1000]).transfer("all_reduce", 20, 30, 1000)
     made.call("_reduce_scatter_base_", 40, [500], [1000]).transfer("all_reduce", 50, 60, 1000)
-    assert trace(made)["steps"][0]["comm_calls"] == {"all_reduce": 1, "reduce_scatter": 2}
+    (step,) = trace(made)["steps"]
+    assert step["comm_calls"] == {"all_reduce": 1, "reduce_scatter": 2}
+    assert parts(step) == {"all_reduce": 4, "reduce_scatter": 20, "idle": 76}
 
 
 def test_a_call_counts_in_the_step_that_launched_it(trace: Report) -> None:
@@ -142,6 +146,29 @@ def test_without_shapes_calls_are_counted_and_sizes_are_not_told(trace: Report) 
     rank = trace(made)
     assert rows(rank) == [("all_gather", [0, 1], 1, None, None), ("reduce_scatter", [0, 1], 1, None, None)]
     assert [doubt["count"] for doubt in rank["report"]["quality"] if doubt["code"] == "sizes_unknown"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("float", 4), ("double", 8), ("c10::BFloat16", 2), ("c10::Half", 2), ("long int", 8), ("bool", 1)],
+)
+def test_payload_is_elements_times_their_size(dtype: str, size: int, trace: Report) -> None:
+    made = Trace(TWO_RANKS).step(0, 0, 100).call("allreduce_", 0, [[30]])
+    made.event("gloo:all_reduce", 5, 15, tid=COMM, Input_Dims=[[30]], Input_type=[dtype])
+    assert rows(trace(made)) == [("all_reduce", [0, 1], 1, 30 * size, 30 * size)]
+
+
+def test_without_a_mark_an_all_reduce_is_of_the_world(trace: Report) -> None:
+    made = Trace(TWO_BY_TWO).step(0, 0, 100).call("allreduce_", 0, [[1000]]).transfer("all_reduce", 5, 15, 1000)
+    assert rows(trace(made)) == [("all_reduce", [0, 1, 2, 3], 1, 4000, 6000)]
+
+
+@pytest.mark.parametrize("name", ["allreduce_", "broadcast_", "_allgather_base_"])
+def test_a_rank_alone_sends_nothing(name: str, trace: Report) -> None:
+    transfer = {"allreduce_": "all_reduce", "broadcast_": "broadcast"}.get(name, "all_gather")
+    made = Trace(distributed_info(0, [0])).step(0, 0, 100).call(name, 0, [1000]).transfer(transfer, 5, 15, 1000)
+    (row,) = trace(made)["report"]["collectives"]
+    assert (row["payload_bytes"], row["wire_bytes"]) == (4000, 0)
 
 
 def test_without_groups_in_the_header_the_world_is_the_group(trace: Report) -> None:

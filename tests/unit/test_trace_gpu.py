@@ -45,6 +45,35 @@ def test_kinds_that_overlap_are_counted_once(trace: Report) -> None:
     assert step["comm_ns"] == 80
 
 
+def test_totals_are_over_the_whole_trace(trace: Report) -> None:
+    made = Trace().step(0, 10, 20).kernel("gemm", 0, 50).kernel("ncclDevKernel_AllReduce_Sum", 40, 80, stream=2)
+    made.kernel("Memcpy", 90, 100, cat="gpu_memcpy")
+    assert trace(made)["total"] == {
+        "span_ns": 100, "busy_ns": 90, "idle_ns": 10, "compute_ns": 50, "comm_ns": 40, "exposed_comm_ns": 30,
+        "overlap_ns": 10, "memcpy_ns": 10, "memset_ns": 0, "gpu_events": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        ("ncclKernel_ReduceScatter_RING_LL_Sum_half(ncclDevComm*)", "reduce_scatter"),
+        ("ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", "p2p"),
+        ("rcclGenericKernel<1, false>", "other_comm"),
+        ("void vllm::cross_device_reduce_1stage<__nv_bfloat16, 2>()", "all_reduce"),
+        ("void at::native::reduce_kernel<512, 1>()", "compute"),
+    ],
+)
+def test_a_kernels_name_tells_its_class(kernel: str, expected: str, trace: Report) -> None:
+    assert parts(trace(Trace().step(0, 0, 100).kernel(kernel, 0, 100))["steps"][0]) == {expected: 100}
+
+
+def test_a_device_is_named_where_it_is_used(trace: Report) -> None:
+    header = {"deviceProperties": [{"id": 0, "name": "H100"}, {"id": 1, "name": "H100"}]}
+    assert trace(Trace(header).kernel("gemm", 0, 9))["report"]["source"]["device_name"] == "H100"
+    assert trace(Trace(header).event("aten::mm", 0, 9))["report"]["source"]["device_name"] is None
+
+
 def test_activities_are_clipped_to_the_step(trace: Report) -> None:
     made = Trace().step(1, 100, 200).step(2, 200, 300).kernel("gemm", 50, 250).kernel("ncclKernel_Broadcast", 260, 400)
     rank = trace(made)
@@ -129,13 +158,20 @@ def test_metadata_of_a_kernel_may_stand_on_the_cpu(trace: Report) -> None:
     assert rank["steps"][0]["comm_bytes"] == {"all_reduce": 4000}
 
 
+def test_a_kernel_is_named_by_the_range_of_its_external_id(trace: Report) -> None:
+    made = Trace().step(0, 0, 100).event("nccl:all_to_all", 5, 9, cat="user_annotation", External_id=3)
+    made.kernel("ncclKernel_SendRecv_RING", 10, 20, External_id=3)
+    assert trace(made)["steps"][0]["comm_calls"] == {"all_to_all": 1}
+
+
 def test_a_kernel_is_named_by_the_range_that_launched_it(trace: Report) -> None:
     made = Trace().step(0, 0, 100).event("nccl:all_to_all", 5, 9, cat="user_annotation", External_id=3)
     made.launch(50, 6).kernel("ncclKernel_SendRecv_RING", 10, 20, correlation=50, External_id=50)
     made.event("cudaLaunchKernel", 30, 31, cat="cuda_runtime", tid=2, correlation=51)
     made.event("nccl:all_gather", 29, 40, cat="user_annotation", External_id=4)
     made.kernel("ncclKernel_SendRecv_RING", 40, 45, correlation=51)
-    assert trace(made)["steps"][0]["comm_calls"] == {"all_to_all": 1, "p2p": 1}
+    made.launch(52, 9).kernel("ncclKernel_SendRecv_RING", 50, 55, correlation=52)
+    assert trace(made)["steps"][0]["comm_calls"] == {"all_to_all": 1, "p2p": 2}
 
 
 def test_a_size_that_is_not_told_is_null_and_said(trace: Report) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from shardprof.trace.schema import (
     RunFolder,
     RunRecord,
     StepRecord,
+    Window,
+    read_whole,
     to_json,
     write_whole,
 )
@@ -243,6 +246,22 @@ def test_nesting_without_end_does_no_harm(place: str, tmp_path: Path, report: Re
     path = tmp_path / "trace.json"
     path.write_text(text)
     assert len(report(path)["ranks"][0]["steps"]) == 1
+
+
+def test_a_doubt_about_several_ranks_is_one_line(tmp_path: Path, report: Report) -> None:
+    for rank in range(3):
+        some_trace(rank, 3).kernel("ncclKernel_AllReduce", 20, 30).write(tmp_path / f"rank{rank}.json")
+    (doubt,) = report(tmp_path)["quality"]
+    assert (doubt["code"], doubt["count"]) == ("sizes_unknown", 3)
+
+
+def test_a_trace_that_the_script_exported_itself(tmp_path: Path, report: Report) -> None:
+    folder = record_rank(tmp_path / "run", 0, world_size=1)
+    (folder / "trace.json.gz").rename(tmp_path / "own.json.gz")
+    window = Window(first_step=1, last_step=1, file=str(tmp_path / "own.json.gz"), profiler="user")
+    gone = replace(window, file=str(tmp_path / "gone.json"))
+    write_whole(folder / "rank.json", replace(read_whole(RankRecord, folder / "rank.json"), windows=(window, gone)))
+    assert [step["step"] for step in report(tmp_path / "run")["ranks"][0]["steps"]] == [1]
 
 
 def test_two_files_of_one_rank_are_refused(tmp_path: Path, refusal: Refusal) -> None:
