@@ -167,7 +167,7 @@ def fsdp2_run(fsdp2_script: Path) -> Recorded:
     """Two FSDP2 ranks under torchrun, 14 steps, the default plan."""
     return record_job(
         fsdp2_script.parent,
-        "torchrun", "--standalone", "--nproc-per-node", "2", "train.py",
+        "torchrun", "--master-port", free_port(), "--nproc-per-node", "2", "train.py",
         environment={"HF_TOKEN": SECRET, "WANDB_API_KEY": SECRET, "NCCL_AUTH_TOKEN": SECRET, "NCCL_DEBUG": "WARN"},
     )  # fmt: skip
 
