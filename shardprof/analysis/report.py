@@ -45,7 +45,7 @@ def analyse(run: Run) -> Result:
         step_source=sources.most_common(1)[0][0] if sources else "none",
         ranks=tuple(ranks),
         collectives=table.rows(),
-        quality=tuple(_counted(doubts + _missing_ranks(ranks, identities))),
+        quality=tuple(_counted(doubts + _missing_ranks(ranks, identities) + _not_compared(ranks, table))),
     )
 
 
@@ -116,6 +116,13 @@ def _missing_ranks(ranks: list[Rank], identities: list[_Identity]) -> list[Quali
     return [Quality(code="missing_ranks", message=message, count=len(missing))]
 
 
+def _not_compared(ranks: list[Rank], table: CommunicationTable) -> list[Quality]:
+    if len(ranks) < 2 or not table.rows():
+        return []
+    message = "ranks are not compared in time: who waits for whom and the bandwidths reached are not told"
+    return [Quality(code="not_compared", message=message)]
+
+
 def _counted(doubts: list[Quality]) -> list[Quality]:
     """The same doubt about several ranks is one line; counts add up."""
     merged: dict[tuple[str, str], Quality] = {}
@@ -146,7 +153,7 @@ def _source(run: Run, ranks: list[Rank], identities: list[_Identity]) -> Source:
     first = next((identity.record for identity in identities if identity.record), None)
     record = run.record
     return Source(
-        path=", ".join(str(path) for path in run.paths),
+        paths=tuple(str(path) for path in run.paths),
         kind="run" if first else "traces",
         command=shlex.join(record.command) if record else None,
         framework=first.framework if first else None,

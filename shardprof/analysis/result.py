@@ -115,7 +115,7 @@ class Host:
 class Source:
     """What was read. `kind` is "run" (recorded by shardprof) or "traces" (of other tools)."""
 
-    path: str
+    paths: tuple[str, ...]
     kind: str
     command: str | None
     framework: str | None

@@ -75,7 +75,7 @@ def _worth_a_column(group: str, summary: Summary) -> bool:
 
 
 def _title(result: Result) -> str:
-    first, *others = result.source.path.split(", ")
+    first, *others = result.source.paths
     name = Path(first).name or first
     for suffix in (".gz", ".json"):
         name = name.removesuffix(suffix)
@@ -177,7 +177,7 @@ def _doubts(result: Result, summary: Summary) -> tuple[str, ...]:
 
 def _next_commands(result: Result, summary: Summary) -> tuple[tuple[str, str], ...]:
     source = result.source
-    report = f"shardprof report {shlex.join(source.path.split(', '))}"
+    report = f"shardprof report {shlex.join(source.paths)}"
     recorded_steps = [rank.always_on.steps for rank in result.ranks if rank.always_on]
     commands = []
     if summary.steps is None and source.command and recorded_steps:

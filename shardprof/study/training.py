@@ -17,6 +17,7 @@ from shardprof.study.strategies import Settings, Trainer
 from shardprof.study.world import World
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+EVALUATION_BATCH_SIZE = 128  # a look at the test split costs few forward passes, each of which gathers the shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ def make_loader(
     """This rank's part of a split, in micro-batches: shuffled and whole ones only for training, else all of it."""
     return DataLoader(
         split,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size if training else max(settings.batch_size, EVALUATION_BATCH_SIZE),
         sampler=DistributedSampler(split, world.size, world.rank, shuffle=training, seed=seed, drop_last=training),
         num_workers=workers,
         pin_memory=world.device.type == "cuda",

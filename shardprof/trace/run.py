@@ -13,6 +13,7 @@ from shardprof.trace.quality import Quality
 from shardprof.trace.schema import (
     HOST_FILE,
     RANK_FILE,
+    RUN_FILE,
     STEPS_FILE,
     HostRecord,
     RankRecord,
@@ -116,12 +117,18 @@ def load(paths: Sequence[Path]) -> Run:
 
 
 def _newest_run() -> Path:
-    runs = sorted(RUNS_FOLDER.glob("*/run.json"), key=lambda file: file.stat().st_mtime_ns)
+    runs = _runs_in(RUNS_FOLDER)
     if not runs:
         raise ShardprofError(
             f"there is no recorded run in {RUNS_FOLDER}/", "record one: shardprof record -- torchrun ... train.py"
         )
-    return runs[-1].parent
+    return runs[-1]
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The run folders in a folder, the newest last."""
+    records = sorted(folder.glob(f"*/{RUN_FILE}"), key=lambda file: file.stat().st_mtime_ns)
+    return [record.parent for record in records]
 
 
 def _load_one(path: Path) -> Run:
@@ -133,6 +140,8 @@ def _load_one(path: Path) -> Run:
         raise ShardprofError(f"{path} is neither a file nor a folder", "a trace in a pipe: write it to a file first")
     if (path / "ranks").is_dir() or (path / "run.json").exists():
         return _recorded(path)
+    if runs := _runs_in(path):
+        raise ShardprofError(f"{path} holds {len(runs)} recorded runs", f"name one of them; the newest is {runs[-1]}")
     files = sorted(file for file in path.rglob("*") if file.name.endswith(_TRACE_SUFFIXES) and file.is_file())
     if not files:
         raise ShardprofError(f"there are no traces in {path}", "a trace is a .json or .json.gz file of torch.profiler")

@@ -54,7 +54,7 @@ def collective(kind: str, group: str, ranks: Sequence[int], **fields: Any) -> Co
 def result(*ranks: Rank, source: Mapping[str, Any] | None = None, **fields: Any) -> Result:
     """A report of these ranks; `source` overrides where it comes from."""
     origin: dict[str, Any] = {
-        "path": "runs/example",
+        "paths": ("runs/example",),
         "kind": "traces",
         "command": None,
         "framework": None,

@@ -46,4 +46,4 @@ def test_what_a_trace_says_is_no_markup() -> None:
 
 
 def test_a_path_cannot_leave_its_code_span() -> None:
-    assert "- next: `` shardprof report 'a`b' --format json ``" in _text(_report(path="a`b"))
+    assert "- next: `` shardprof report 'a`b' --format json ``" in _text(_report(paths=("a`b",)))

@@ -98,7 +98,14 @@ def test_the_newest_run_is_the_default(tmp_path: Path, report: Report, monkeypat
         record_run(tmp_path / "shardprof-runs" / name, {0: "node-a"}, world_size=1)
         os.utime(tmp_path / "shardprof-runs" / name / "run.json", (1000 - age, 1000 - age))
     monkeypatch.chdir(tmp_path)
-    assert report()["source"]["path"] == "shardprof-runs/new"
+    assert report()["source"]["paths"] == ["shardprof-runs/new"]
+
+
+def test_a_folder_of_runs_names_the_newest(tmp_path: Path, refusal: Refusal) -> None:
+    for age, name in enumerate(("new", "old")):
+        record_run(tmp_path / name, {0: "node-a"}, world_size=1)
+        os.utime(tmp_path / name / "run.json", (1000 - age, 1000 - age))
+    assert str(tmp_path / "new") in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"schema": "shardprof.run/1"}', '{"plan": 3}'])
@@ -251,8 +258,8 @@ def test_nesting_without_end_does_no_harm(place: str, tmp_path: Path, report: Re
 def test_a_doubt_about_several_ranks_is_one_line(tmp_path: Path, report: Report) -> None:
     for rank in range(3):
         some_trace(rank, 3).kernel("ncclKernel_AllReduce", 20, 30).write(tmp_path / f"rank{rank}.json")
-    (doubt,) = report(tmp_path)["quality"]
-    assert (doubt["code"], doubt["count"]) == ("sizes_unknown", 3)
+    counts = {doubt["code"]: doubt["count"] for doubt in report(tmp_path)["quality"]}
+    assert counts == {"sizes_unknown": 3, "not_compared": None}
 
 
 def test_a_trace_that_the_script_exported_itself(tmp_path: Path, report: Report) -> None:
