@@ -110,6 +110,18 @@ def job_environment_fixture() -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def report_of() -> Callable[[Path], dict[str, Any]]:
+    """What `shardprof report` tells of a run folder, as JSON."""
+
+    def report(folder: Path) -> dict[str, Any]:
+        command = [sys.executable, "-m", "shardprof", "report", str(folder), "--format", "json"]
+        told: dict[str, Any] = json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout)
+        return told
+
+    return report
+
+
+@pytest.fixture(scope="session")
 def read_run() -> Callable[[Path], Recorded]:
     """A run whose recorder the test started itself."""
     return lambda folder: Recorded(folder=RunFolder(folder))

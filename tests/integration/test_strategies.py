@@ -5,10 +5,6 @@ The expected volumes are those of each strategy as shipped, per step and rank, i
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,29 +70,14 @@ VOLUMES = {
 }
 
 
-def launch_line(launcher: str, ranks: int) -> list[str]:
-    if launcher == "deepspeed":
-        return ["deepspeed", "--num_accelerators", str(ranks), "--module"]
-    return ["torchrun", "--standalone", "--nproc-per-node", str(ranks), "-m"]
-
-
-def record(strategy: str, run: Path) -> dict[str, Any]:
+def job(strategy: str, port: str) -> list[str]:
     volume = VOLUMES[strategy]
-    job = [
-        *launch_line(volume.launcher, volume.ranks), "shardprof.study.workloads.vit", "--data", "digits",
-        "--strategy", strategy, "--steps", "5", "--batch-size", "8", "--threads", "1", "--model", MODEL,
-    ]  # fmt: skip
-    steps = f"{CAPTURED_STEPS[0]}:{CAPTURED_STEPS[-1] + 1}"
-    shardprof = [sys.executable, "-m", "shardprof"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DS_ACCELERATOR": "cpu"}
-    subprocess.run(
-        [*shardprof, "record", "--out", str(run), "--steps", steps, "--", *job],
-        env=environment, check=True, timeout=240, capture_output=True,
-    )  # fmt: skip
-    report = subprocess.run(
-        [*shardprof, "report", str(run), "--format", "json"], check=True, timeout=60, capture_output=True
-    )
-    return json.loads(report.stdout)
+    launchers = {
+        "torchrun": ["torchrun", "--master-port", port, "--nproc-per-node", str(volume.ranks), "-m"],
+        "deepspeed": ["deepspeed", "--master_port", port, "--num_accelerators", str(volume.ranks), "--module"],
+    }
+    training = ["--data", "digits", "--strategy", strategy, "--steps", "5", "--batch-size", "8", "--threads", "1"]
+    return [*launchers[volume.launcher], "shardprof.study.workloads.vit", *training, "--model", MODEL]
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +87,13 @@ def psi() -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("strategy", VOLUMES)
-def test_bytes_by_kind_are_those_of_the_strategy(strategy: str, psi: tuple[int, int], tmp_path: Path) -> None:
+def test_bytes_by_kind_are_those_of_the_strategy(
+    strategy: str, psi: tuple[int, int], tmp_path: Path, record_job: Any, report_of: Any, free_port: Any
+) -> None:
     volume = VOLUMES[strategy]
-    result = record(strategy, tmp_path / "run")
+    recorded = record_job(tmp_path, *job(strategy, free_port()), options=("--steps", "2:4"))
+    assert recorded.exit_code == 0, recorded.stderr
+    result = report_of(recorded.folder.root)
 
     assert [rank["rank"] for rank in result["ranks"]] == list(range(volume.ranks))
     assert result["source"]["framework"] == volume.framework

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,7 @@ pytestmark = pytest.mark.integration
 TOOL = Path(os.environ.get("SHARDPROF_TOOLS", Path(__file__).parents[3] / "shared" / "tools")) / "two_hosts.sh"
 CAPTURED_STEPS = 4
 TOLERANCE = 0.05
-ENVIRONMENT = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "TWO_HOSTS_PREFIX": f"t{os.getpid() % 10000}",
-}
+PREFIX = {"TWO_HOSTS_PREFIX": f"t{os.getpid() % 10000}"}
 
 
 def two_hosts(*words: str) -> list[str]:
@@ -36,44 +30,35 @@ def shaped_links() -> Iterator[None]:
         pytest.skip("network namespaces need root and iproute2")
     if not TOOL.exists():
         pytest.skip(f"{TOOL} is not there (SHARDPROF_TOOLS names its folder)")
-    subprocess.run(two_hosts("up", "--rate", "200mbit"), env=ENVIRONMENT, check=True, timeout=60)
+    environment = {**os.environ, **PREFIX}
+    subprocess.run(two_hosts("up", "--rate", "200mbit"), env=environment, check=True, timeout=60)
     yield
-    subprocess.run(two_hosts("down"), env=ENVIRONMENT, check=True, timeout=60)
+    subprocess.run(two_hosts("down"), env=environment, check=True, timeout=60)
 
 
-def node(rank: int, run: Path) -> subprocess.Popen[bytes]:
-    job = [
+def training(rank: int) -> list[str]:
+    return [
         "torchrun", "--nnodes", "2", "--node-rank", str(rank), "--nproc-per-node", "1", "--master-addr", "10.77.0.1",
         "--master-port", "29400", "-m", "shardprof.study.workloads.vit", "--data", "digits", "--strategy", "fsdp2-full",
         "--steps", str(CAPTURED_STEPS + 3), "--width", "256", "--batch-size", "8", "--threads", "1",
     ]  # fmt: skip
-    record = [
-        sys.executable,
-        "-m",
-        "shardprof",
-        "record",
-        "--out",
-        str(run),
-        "--steps",
-        f"2:{2 + CAPTURED_STEPS}",
-        "--",
-    ]
-    return subprocess.Popen(two_hosts("exec", str(rank), *record, *job), env=ENVIRONMENT, stderr=subprocess.PIPE)
-
-
-def reported(run: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "shardprof", "report", str(run), "--format", "json"]
-    return json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout)
 
 
 @pytest.mark.usefixtures("shaped_links")
-def test_two_nodes_join_one_run_and_their_links_carried_the_reported_bytes(tmp_path: Path) -> None:
-    nodes = [node(rank, tmp_path / "run") for rank in range(2)]
+def test_two_nodes_join_one_run_and_their_links_carried_the_reported_bytes(
+    tmp_path: Path, report_of: Any, record_command: Any, job_environment: Any
+) -> None:
+    steps = ("--steps", f"2:{2 + CAPTURED_STEPS}")
+    commands = [record_command(*training(rank), out=tmp_path / "run", options=steps) for rank in range(2)]
+    nodes = [
+        subprocess.Popen(two_hosts("exec", str(rank), *command), env=job_environment(PREFIX), stderr=subprocess.PIPE)
+        for rank, command in enumerate(commands)
+    ]
     for process in nodes:
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors.decode()
 
-    result = reported(tmp_path / "run")
+    result = report_of(tmp_path / "run")
 
     assert [len(rank["steps"]) for rank in result["ranks"]] == [CAPTURED_STEPS, CAPTURED_STEPS]
     hosts = result["source"]["hosts"]
