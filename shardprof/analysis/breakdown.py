@@ -54,6 +54,7 @@ def steps(activities: Activities, found: StepWindows, base_ns: int) -> list[Step
     busy_ns = engine.covered_ns(activities.busy(), windows)
     compute_ns, comm_ns = engine.covered_ns(compute, windows), engine.covered_ns(comm, windows)
     overlap_ns = engine.covered_ns(engine.intersect(compute, comm), windows)
+    by_kind = {kind: engine.covered_ns(set_of_kind, windows) for kind, set_of_kind in activities.comm.items()}
     overlapped = {
         kind: engine.covered_ns(engine.intersect(compute, set_of_kind), windows)
         for kind, set_of_kind in activities.comm.items()
@@ -69,6 +70,7 @@ def steps(activities: Activities, found: StepWindows, base_ns: int) -> list[Step
             comm_ns=int(comm_ns[i]),
             overlap_ns=int(overlap_ns[i]),
             partition_ns=dict(zip(CLASSES, cells[i].tolist(), strict=True)),
+            comm_kind_ns={kind: int(values[i]) for kind, values in by_kind.items()},
             overlapped_ns={kind: int(values[i]) for kind, values in overlapped.items()},
             comm_bytes=_payload_by_kind(launched[i]),
             comm_calls=_calls_by_kind(launched[i]),

@@ -37,6 +37,8 @@ class Total:
 class Step:
     """One step of one rank. `partition_ns` sums to `wall_ns`; the other times are unions clipped to the step.
 
+    `comm_kind_ns` is each kind's own time, `overlapped_ns` the part of it under compute; kinds may run at once.
+
     `comm_bytes` (payload) and `comm_calls` count the collectives launched in the step, by kind. `empty` marks a
     step that holds no work; such steps are kept out of medians.
     """
@@ -49,6 +51,7 @@ class Step:
     comm_ns: int
     overlap_ns: int
     partition_ns: dict[str, int]
+    comm_kind_ns: dict[str, int]
     overlapped_ns: dict[str, int]
     comm_bytes: dict[str, int | None]
     comm_calls: dict[str, int]

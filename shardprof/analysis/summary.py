@@ -65,15 +65,22 @@ class StepOfRank:
 class KindSummary:
     """One kind of communication, per step and rank. `payload_bytes` is None where a size is not known.
 
-    `exposed_ns` is what a step waits for it, `overlapped_ns` runs under compute; `groups` names its process groups.
+    `comm_ns` is the time it runs, `overlapped_ns` the part of that under compute. `exposed_ns` is what a step waits for
+    it; what it waits for two kinds at once counts for the first. `groups` names its process groups.
     """
 
     kind: str
     calls: float
     payload_bytes: float | None
+    comm_ns: float
     exposed_ns: float
     overlapped_ns: float
     groups: tuple[str, ...]
+
+    @property
+    def overlapped_share(self) -> float | None:
+        """The share of it that runs under compute; None where it took no time."""
+        return self.overlapped_ns / self.comm_ns if self.comm_ns else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +178,8 @@ def _kinds(steps: Sequence[Step], groups: Mapping[str, tuple[str, ...]]) -> tupl
     rows = []
     for kind in COMM_KINDS:
         calls = sum(step.comm_calls.get(kind, 0) for step in steps)
-        exposed_ns = sum(step.partition_ns.get(kind, 0) for step in steps)
-        overlapped_ns = sum(step.overlapped_ns.get(kind, 0) for step in steps)
-        if not (calls or exposed_ns or overlapped_ns):
+        comm_ns = sum(step.comm_kind_ns.get(kind, 0) for step in steps)
+        if not (calls or comm_ns):
             continue
         sizes = [step.comm_bytes[kind] for step in steps if kind in step.comm_bytes]
         known = [size for size in sizes if size is not None]
@@ -182,8 +188,9 @@ def _kinds(steps: Sequence[Step], groups: Mapping[str, tuple[str, ...]]) -> tupl
                 kind=kind,
                 calls=calls / len(steps),
                 payload_bytes=sum(known) / len(steps) if known and len(known) == len(sizes) else None,
-                exposed_ns=exposed_ns / len(steps),
-                overlapped_ns=overlapped_ns / len(steps),
+                comm_ns=comm_ns / len(steps),
+                exposed_ns=sum(step.partition_ns.get(kind, 0) for step in steps) / len(steps),
+                overlapped_ns=sum(step.overlapped_ns.get(kind, 0) for step in steps) / len(steps),
                 groups=groups.get(kind, ()),
             )
         )

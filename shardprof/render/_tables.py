@@ -83,21 +83,21 @@ def communication_table(steps: Steps, window: str) -> Table:
         rows=tuple(_kind_row(kind, scale, wall_ns)[:told] for kind in steps.kinds),
         words=frozenset({"communication", "group"}),
         notes=(
-            f"a {window} and rank, on average; exposed: outside compute; share: of the {window}; "
-            "overlap: the share of it that runs under compute; 1 MB = 1e6 B",
+            f"a {window} and rank, on average; exposed: outside compute, what two kinds share counts for the first; "
+            f"share: of the {window}; overlap: the share of it that runs under compute; 1 MB = 1e6 B",
         ),
     )
 
 
 def _kind_row(kind: KindSummary, scale: Scale, wall_ns: float) -> tuple[str, ...]:
-    time_ns = kind.exposed_ns + kind.overlapped_ns
+    calls, overlapped = kind.calls, kind.overlapped_share
     return (
         class_name(kind.kind).removesuffix(" communication"),
-        f"{kind.calls:,.0f}" if kind.calls == round(kind.calls) else f"{kind.calls:,.1f}",
+        "unknown" if not calls else f"{calls:,.0f}" if calls == round(calls) else f"{calls:,.1f}",
         "unknown" if kind.payload_bytes is None else size(kind.payload_bytes),
         f"{scale.figure(kind.exposed_ns)} {scale.unit}",
         percent(kind.exposed_ns / wall_ns),
-        percent(kind.overlapped_ns / time_ns) if time_ns else "",
+        "" if overlapped is None else percent(overlapped),
         ", ".join(kind.groups),
     )
 

@@ -62,6 +62,8 @@ def test_partitions_sum_to_the_steps_wall_time(name: str, report: Report) -> Non
             assert partition["compute"] == step["compute_ns"]
             exposed_ns = sum(partition[kind] for kind in step["overlapped_ns"])
             assert exposed_ns == step["comm_ns"] - step["overlap_ns"]
+            for kind, time_ns in step["comm_kind_ns"].items():
+                assert partition[kind] + step["overlapped_ns"][kind] <= time_ns <= step["comm_ns"]
 
 
 @pytest.mark.parametrize(("name", "rank", "device", "steps"), [(name, *expected) for name, expected in OTHERS.items()])

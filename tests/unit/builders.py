@@ -6,25 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shardprof.analysis.result import AlwaysOn, Collective, Rank, Result, Source, Step
-from shardprof.trace.classes import CLASSES
+from shardprof.trace.classes import CLASSES, COMM_KINDS
 
 MS = 1_000_000
 
 
 def step(number: int = 7, *, empty: bool = False, **parts_ms: float) -> Step:
-    """A step whose partition is `parts_ms`, in milliseconds by class; the wall time is their sum."""
+    """A step whose partition is `parts_ms`, in milliseconds by class, and in which nothing overlaps."""
     partition_ns = {name: round(parts_ms.get(name, 0) * MS) for name in CLASSES}
     wall_ns = sum(partition_ns.values())
-    comm_ns = sum(value for name, value in partition_ns.items() if name.startswith(("all", "reduce", "p2p", "other")))
+    comm_kind_ns = {kind: partition_ns[kind] for kind in COMM_KINDS if partition_ns[kind]}
     return Step(
         step=number,
         begin_ns=0,
         wall_ns=wall_ns,
         busy_ns=0 if empty else wall_ns - partition_ns["idle"],
         compute_ns=partition_ns["compute"],
-        comm_ns=comm_ns,
+        comm_ns=sum(comm_kind_ns.values()),
         overlap_ns=0,
         partition_ns=partition_ns,
+        comm_kind_ns=comm_kind_ns,
         overlapped_ns={},
         comm_bytes={},
         comm_calls={},

@@ -80,6 +80,17 @@ def test_the_better_source_of_steps_wins(source: str, tmp_path: Path, report: Ca
     assert [step["step"] for step in result["ranks"][0]["steps"]] == expected[source]
 
 
+def test_kinds_that_run_at_once_have_their_own_time(trace: Report) -> None:
+    made = Trace().step(1, 0, 900).kernel("gemm", 0, 200)
+    made.kernel("ncclDevKernel_ReduceScatter_Sum", 0, 400, stream=8).kernel("ncclDevKernel_ReduceScatter", 300, 400)
+    made.kernel("ncclDevKernel_AllGather_RING", 200, 500, stream=9)
+    (step,) = trace(made)["steps"]
+    assert step["comm_kind_ns"] == {"all_gather": 300, "reduce_scatter": 400}
+    assert step["overlapped_ns"] == {"all_gather": 0, "reduce_scatter": 200}
+    assert (step["partition_ns"]["all_gather"], step["partition_ns"]["reduce_scatter"]) == (300, 0)
+    assert (step["comm_ns"], step["overlap_ns"]) == (500, 200)
+
+
 def test_a_step_without_work_is_marked(trace: Report) -> None:
     made = Trace().step(1, 0, 100).step(2, 100, 200).step(3, 200, 210)
     made.kernel("gemm", 0, 90).kernel("gemm", 100, 195).kernel("ncclKernel_AllReduce", 205, 205)

@@ -66,6 +66,7 @@ def test_communication_is_a_mean_over_steps_and_ranks() -> None:
         step(7, compute=10, all_gather=4),
         comm_calls={"all_gather": 3},
         comm_bytes={"all_gather": 300},
+        comm_kind_ns={"all_gather": 6 * MS},
         overlapped_ns={"all_gather": 2 * MS},
     )
     other = replace(one, partition_ns=one.partition_ns | {"all_gather": 2 * MS}, comm_calls={"all_gather": 2})
@@ -74,8 +75,23 @@ def test_communication_is_a_mean_over_steps_and_ranks() -> None:
     ).steps
     assert steps is not None
     (kind,) = steps.kinds
-    assert (kind.calls, kind.payload_bytes, kind.exposed_ns, kind.overlapped_ns) == (2.5, 300, 3 * MS, 2 * MS)
+    assert (kind.calls, kind.payload_bytes) == (2.5, 300)
+    assert (kind.comm_ns, kind.exposed_ns, kind.overlapped_ns) == (6 * MS, 3 * MS, 2 * MS)
     assert kind.groups == ("shard (2 ranks)",)
+
+
+def test_overlap_is_a_share_of_the_kinds_own_time() -> None:
+    beside_a_gather = replace(
+        step(7, compute=2, all_gather=2),
+        comm_kind_ns={"all_gather": 2 * MS, "reduce_scatter": 4 * MS},
+        overlapped_ns={"reduce_scatter": 2 * MS},
+    )
+    steps = summarize(result(rank(0, beside_a_gather))).steps
+    assert steps is not None
+    assert [(kind.kind, kind.exposed_ns, kind.overlapped_share) for kind in steps.kinds] == [
+        ("all_gather", 2 * MS, 0.0),
+        ("reduce_scatter", 0, 0.5),
+    ]
 
 
 def test_a_size_that_is_unknown_in_one_step_is_unknown() -> None:
