@@ -54,6 +54,8 @@ def read_trace(
     """
     try:
         return _native.read_trace(os.fsencode(path), list(skip_categories), list(detail_name_prefixes), detail_argument)
+    except OSError as error:
+        raise UnreadableTraceError(f"{path} cannot be read: {error}", "look at the file and its permissions") from error
     except ValueError as error:
         raise UnreadableTraceError(
             f"{path} is not readable as a trace: {error}",

@@ -68,7 +68,10 @@ shardprof::TraceFile read_trace(const nb::bytes& path, std::vector<std::string> 
   auto trace = shardprof::read_trace(file, options);
   if (trace.ok()) return std::move(trace.value());
   nb::gil_scoped_acquire locked;
-  throw nb::value_error(trace.error().message.c_str());
+  const shardprof::Error& error = trace.error();
+  const bool is_io = error.code == shardprof::ErrorCode::cannot_open || error.code == shardprof::ErrorCode::cannot_read;
+  PyErr_SetString(is_io ? PyExc_OSError : PyExc_ValueError, error.message.c_str());
+  throw nb::python_error();
 }
 
 Matrix merge(const IntervalArray& intervals) {

@@ -56,7 +56,8 @@ Result<TraceFile> read_trace(const std::string& path, const ReadOptions& options
       return Error{ErrorCode::too_large, "its header or one of its events is larger than 64 MiB"};
     }
   }
-  if (!splitter.found_events()) {
+  const bool is_bare_list_of_something_else = splitter.is_bare_list() && trace.columns.size() == 0;
+  if (!splitter.found_events() || is_bare_list_of_something_else) {
     const bool empty = splitter.pending_bytes() == 0;
     return Error{ErrorCode::not_a_trace, empty ? "it is empty" : "there is no list of events in it"};
   }

@@ -27,10 +27,10 @@ class CommunicationTable:
     def __init__(self) -> None:
         self._largest: dict[_Key, _Sum] = {}
 
-    def add_rank(self, collectives: Sequence[Collective], steps: Intervals) -> None:
-        """Take a rank's collectives that were launched inside its `steps`."""
+    def add_rank(self, collectives: Iterable[Collective]) -> None:
+        """Take the collectives of a rank, of all its captured windows together."""
         sums: dict[_Key, _Sum] = {}
-        for collective in _launched_inside(collectives, steps):
+        for collective in collectives:
             group = collective.group
             key = (collective.kind, group.description if group else "", group.ranks if group else None)
             entry = sums.setdefault(key, _Sum(group))
@@ -55,16 +55,17 @@ def _row(kind: str, entry: _Sum) -> CollectiveRow:
         ranks=group.ranks if group else None,
         group_size=group.size if group else None,
         calls=entry.calls,
-        payload_bytes=_sum_of_known(entry.payload_bytes),
-        wire_bytes=_sum_of_known(entry.wire_bytes),
+        payload_bytes=_sum_if_all_known(entry.payload_bytes),
+        wire_bytes=_sum_if_all_known(entry.wire_bytes),
     )
 
 
-def _sum_of_known(sizes: Iterable[int | None]) -> int | None:
+def _sum_if_all_known(sizes: Sequence[int | None]) -> int | None:
     known = [size for size in sizes if size is not None]
-    return sum(known) if known else None
+    return sum(known) if len(known) == len(sizes) else None
 
 
-def _launched_inside(collectives: Sequence[Collective], steps: Intervals) -> list[Collective]:
+def launched_inside(collectives: Sequence[Collective], steps: Intervals) -> list[Collective]:
+    """Those of a trace's collectives that were launched inside one of its steps."""
     spans = steps.tolist()
     return [c for c in collectives if any(begin <= c.launched_ns < end for begin, end in spans)]

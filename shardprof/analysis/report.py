@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -9,14 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shardprof.analysis import always_on, breakdown
-from shardprof.analysis.communication import CommunicationTable
+from shardprof.analysis.communication import CommunicationTable, launched_inside
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step
 from shardprof.analysis.steps import find_steps
-from shardprof.trace.importers.kineto import KinetoTrace, distributed_info
+from shardprof.trace.activities import Collective
+from shardprof.trace.importers.kineto import distributed_info
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, RankRecord, read_lines
+
+_SHOWN_RANKS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +49,13 @@ def analyse(run: Run) -> Result:
         step_source=sources.most_common(1)[0][0] if sources else "none",
         ranks=tuple(ranks),
         collectives=table.rows(),
-        quality=tuple(_counted(doubts + _missing_ranks(ranks, identities) + _not_compared(ranks, table))),
+        quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities))),
     )
 
 
 def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, list[str], list[Quality]]:
     steps: list[Step] = []
-    totals, sources = [], []
+    totals, sources, launched = [], [], []
     doubts = list(traces.quality)
     device = None
     for trace in traces.traces:
@@ -66,8 +70,9 @@ def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, 
         steps += of_trace
         totals += [total] if (total := breakdown.total(trace.activities)) else []
         full = np.array([not step.empty for step in of_trace], dtype=np.bool_)
-        table.add_rank(trace.activities.collectives, found.windows[full])
-        doubts += _sizes_unknown(trace)
+        launched += launched_inside(trace.activities.collectives, found.windows[full])
+    table.add_rank(launched)
+    doubts += _collectives_unknown(launched)
     if not traces.traces:
         doubts.append(_nothing_captured(traces))
     rank = Rank(
@@ -81,17 +86,23 @@ def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, 
     return rank, sources, doubts + _record_doubts(traces.record)
 
 
-def _sizes_unknown(trace: KinetoTrace) -> list[Quality]:
-    collectives = trace.activities.collectives if trace.activities else ()
-    unknown = sum(c.payload_bytes is None for c in collectives)
-    if not unknown:
-        return []
-    return [Quality(code="sizes_unknown", message="collectives whose size the trace does not tell", count=unknown)]
+def _collectives_unknown(launched: list[Collective]) -> list[Quality]:
+    sizes = sum(c.payload_bytes is None for c in launched)
+    groups = sum(c.group is None for c in launched)
+    doubts = []
+    if sizes:
+        doubts.append(
+            Quality(code="sizes_unknown", message="collectives whose size the trace does not tell", count=sizes)
+        )
+    if groups:
+        message = "collectives whose process group, so their bytes on the wire, the trace does not tell"
+        doubts.append(Quality(code="groups_unknown", message=message, count=groups))
+    return doubts
 
 
 def _nothing_captured(traces: RankTraces) -> Quality:
     message = "no step was captured"
-    if traces.record is not None and traces.steps:
+    if traces.record is not None and traces.steps and not traces.record.windows:
         message += f": the job ended after {len(traces.steps)} steps; record with --steps to capture earlier ones"
     return Quality(code="nothing_captured", message=message)
 
@@ -108,19 +119,28 @@ def _record_doubts(record: RankRecord | None) -> list[Quality]:
 
 def _missing_ranks(ranks: list[Rank], identities: list[_Identity]) -> list[Quality]:
     world = max((identity.world_size or 0 for identity in identities), default=0)
-    missing = sorted(set(range(world)) - {rank.rank for rank in ranks})
-    if not missing:
+    present = {rank.rank for rank in ranks if rank.rank < world}
+    count = world - len(present)
+    if count <= 0:
         return []
-    shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    first = itertools.islice((rank for rank in range(world) if rank not in present), _SHOWN_RANKS)
+    shown = ", ".join(map(str, first)) + (", ..." if count > _SHOWN_RANKS else "")
     message = f"ranks of the job that are not in this report: {shown}"
-    return [Quality(code="missing_ranks", message=message, count=len(missing))]
+    return [Quality(code="missing_ranks", message=message, count=count)]
 
 
-def _not_compared(ranks: list[Rank], table: CommunicationTable) -> list[Quality]:
-    if len(ranks) < 2 or not table.rows():
+def _different_jobs(identities: list[_Identity]) -> list[Quality]:
+    worlds = sorted({identity.world_size for identity in identities if identity.world_size})
+    if len(worlds) < 2:
         return []
-    message = "ranks are not compared in time: who waits for whom and the bandwidths reached are not told"
-    return [Quality(code="not_compared", message=message)]
+    message = f"the traces are of different jobs: of {' and '.join(map(str, worlds))} ranks"
+    return [Quality(code="different_jobs", message=message)]
+
+
+def _doubts_about_the_job(ranks: list[Rank], identities: list[_Identity]) -> list[Quality]:
+    message = "ranks are not compared in time: clocks, waits, bandwidths, stragglers and findings are not told"
+    not_compared = Quality(code="not_compared", message=message)
+    return [*_different_jobs(identities), *_missing_ranks(ranks, identities), not_compared]
 
 
 def _counted(doubts: list[Quality]) -> list[Quality]:

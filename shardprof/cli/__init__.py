@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (`shardprof report | head`): nothing to complain about
         return 0
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        sys.stderr.write(f"shardprof: {what}; look at the file, its permissions and the space on its disk\n")
+        return USAGE_ERROR
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -39,7 +39,8 @@ class Collective:
 class Activities:
     """The time of each class, as merged sets that may overlap one another, and the collectives one by one.
 
-    `device` is "cuda" or "cpu"; `device_events` counts GPU activities. `data_loading` is the main thread inside the
+    `device` is "cuda" or "cpu"; `device_events` counts GPU activities, `unlaunched_events`
+    those whose launch the trace does not hold. `data_loading` is the main thread inside the
     DataLoader; `late_launches` is GPU idleness that ended with work launched after the idleness began.
     """
 
@@ -51,6 +52,7 @@ class Activities:
     data_loading: Intervals
     late_launches: Intervals
     device_events: int
+    unlaunched_events: int
     collectives: tuple[Collective, ...]
 
     def all_comm(self) -> Intervals:

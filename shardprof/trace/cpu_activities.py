@@ -57,6 +57,7 @@ def cpu_activities(events: Events, groups: GroupTable, data_loading: Intervals, 
         data_loading=data_loading,
         late_launches=NOTHING,
         device_events=0,
+        unlaunched_events=0,
         collectives=collectives,
     )
 
@@ -93,7 +94,7 @@ def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iter
         elements = _elements(_listed(arguments, "Input Dims"))
         call = _take_call(waiting[name], begin_ns, elements)
         kind = call.kind if call else comm_kind(name)
-        group = call.group if call else groups.default()
+        group = call.group if call else groups.only()
         payload = 0 if name == "gloo:barrier" else _payload_bytes(call, elements, arguments)
         yield Collective(
             kind=kind,
@@ -113,9 +114,17 @@ def _calls_by_transfer_name(events: Events, groups: GroupTable) -> dict[str, deq
     for row in rows[np.argsort(events.begin_ns[rows], kind="stable")].tolist():
         call = _call(events, row, marks, groups)
         # gloo runs a reduce-scatter as an all-reduce of the whole input; a later gloo may not.
-        for transfer_kind in {call.kind, "all_reduce"} if call.kind == "reduce_scatter" else {call.kind}:
-            calls[f"gloo:{transfer_kind}"].append(call)
+        names = {_transfer_name(events.name_of(row), call.kind)}
+        for name in names | {"gloo:all_reduce"} if call.kind == "reduce_scatter" else names:
+            calls[name].append(call)
     return calls
+
+
+def _transfer_name(call_name: str, kind: str) -> str:
+    """What gloo calls the transfer of a c10d call: `c10d::_allgather_base_` is `gloo:all_gather`."""
+    if kind in ("p2p", "other_comm"):
+        return "gloo:" + call_name.removeprefix("c10d::").strip("_")
+    return f"gloo:{kind}"
 
 
 def _call(events: Events, row: int, marks: dict[int, list[tuple[int, int, str]]], groups: GroupTable) -> _Call:
@@ -126,7 +135,7 @@ def _call(events: Events, row: int, marks: dict[int, list[tuple[int, int, str]]]
     group = _marked_group(events, row, marks, groups)
     if group is None and output and source and kind in ("all_gather", "reduce_scatter"):
         group = groups.of_size(max(output, source) // min(output, source))
-    group = group or groups.default()
+    group = group or groups.only()
     payload: int | None = source or None
     if kind == "all_gather":
         payload = output or (source * group.size if group and group.size and source else None)

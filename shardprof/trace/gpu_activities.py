@@ -21,9 +21,9 @@ LAUNCH_CATEGORIES = ("cuda_runtime", "cuda_driver")
 _COMM_KERNEL = re.compile(r"nccl|rccl|cross_device_reduce", re.IGNORECASE)
 
 _DTYPE_BYTES = {
-    "double": 8, "long": 8, "int64": 8, "complexfloat": 8,
-    "float": 4, "int": 4,
-    "half": 2, "bfloat16": 2, "short": 2,
+    "double": 8, "long": 8, "int64": 8, "uint64": 8, "complexfloat": 8,
+    "float": 4, "int": 4, "uint32": 4,
+    "half": 2, "bfloat16": 2, "short": 2, "uint16": 2,
     "byte": 1, "char": 1, "bool": 1, "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1,
 }  # fmt: skip
 
@@ -38,6 +38,9 @@ def gpu_activities(events: Events, groups: GroupTable, data_loading: Intervals) 
     device_rows = np.flatnonzero(events.in_categories(*DEVICE_CATEGORIES))
     launches = _launches(events, device_rows)
     launched_ns = np.where(launches >= 0, events.begin_ns[launches], ABSENT)
+    # What was launched before the trace began was launched in none of its steps. A trace without any launches (it was
+    # recorded so) has to count by when things ran.
+    before_trace_ns = int(events.begin_ns.min()) - 1 if (launches >= 0).any() else None
     launch_of_row = dict(zip(device_rows.tolist(), launches.tolist(), strict=True))
     metadata = _metadata_of_launch(events, {row: launch_of_row[row] for row in comm_rows}) | metadata
     kinds = {row: _kind(events, row, metadata) for row in comm_rows}
@@ -50,8 +53,16 @@ def gpu_activities(events: Events, groups: GroupTable, data_loading: Intervals) 
         data_loading=data_loading,
         late_launches=_late_launches(events, device_rows, launched_ns),
         device_events=len(device_rows),
+        unlaunched_events=int((launches < 0).sum()),
         collectives=tuple(
-            _collective(events, row, launch_of_row[row], kind, metadata.get(row, {}), groups)
+            _collective(
+                events,
+                row,
+                _launched_ns(events, row, launch_of_row[row], before_trace_ns),
+                kind,
+                metadata.get(row, {}),
+                groups,
+            )
             for row, kind in kinds.items()
         ),
     )
@@ -140,15 +151,21 @@ def _late_launches(events: Events, device_rows: Int64s, launched_ns: Int64s) -> 
     return merge(np.stack((gap_begin[late], gap_end[late]), axis=1))
 
 
+def _launched_ns(events: Events, row: int, launch: int, before_trace_ns: int | None) -> int:
+    if launch >= 0:
+        return int(events.begin_ns[launch])
+    return int(events.begin_ns[row]) if before_trace_ns is None else before_trace_ns
+
+
 def _collective(
-    events: Events, row: int, launch: int, kind: str, metadata: dict[str, Any], groups: GroupTable
+    events: Events, row: int, launched_ns: int, kind: str, metadata: dict[str, Any], groups: GroupTable
 ) -> Collective:
     group = groups.of_metadata(metadata)
     payload = _payload_bytes(kind, metadata)
     size = group.size if group else None
     return Collective(
         kind=kind,
-        launched_ns=int(events.begin_ns[row if launch < 0 else launch]),
+        launched_ns=launched_ns,
         begin_ns=int(events.begin_ns[row]),
         end_ns=int(events.end_ns[row]),
         payload_bytes=payload,

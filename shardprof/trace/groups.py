@@ -7,6 +7,8 @@ from typing import Any
 
 from shardprof.trace.activities import ProcessGroup
 
+_MOST_RANKS = 1 << 20  # a damaged header may claim any number
+
 
 class GroupTable:
     """The process groups of a trace, from its `distributedInfo` (absent in traces of a single process)."""
@@ -18,16 +20,16 @@ class GroupTable:
         self._groups = {group.name: group for group in groups}
         world_size = distributed_info.get("world_size")
         if not self._groups and isinstance(world_size, int):
-            ranks = tuple(range(world_size))
+            ranks = tuple(range(world_size)) if world_size <= _MOST_RANKS else None
             self._groups["0"] = ProcessGroup(name="0", description="default_pg", size=world_size, ranks=ranks)
 
     def named(self, name: str) -> ProcessGroup | None:
         """The group of that torch name."""
         return self._groups.get(name)
 
-    def default(self) -> ProcessGroup | None:
-        """The group of all ranks: where collectives run that name no group."""
-        return max(self._groups.values(), key=lambda group: group.size or 0, default=None)
+    def only(self) -> ProcessGroup | None:
+        """The group of every collective, where the job has one; None where it has several or none is told."""
+        return next(iter(self._groups.values())) if len(self._groups) == 1 else None
 
     def of_size(self, size: int) -> ProcessGroup | None:
         """The one group of that size; where several fit, only the size is certain."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shardprof.errors import ShardprofError, UnreadableTraceError
-from shardprof.trace.importers.kineto import KinetoTrace, read_kineto
+from shardprof.trace.importers.kineto import KinetoTrace, distributed_info, read_kineto
 from shardprof.trace.quality import Quality
 from shardprof.trace.schema import (
     HOST_FILE,
@@ -84,6 +84,10 @@ class Run:
             rank = traces[0].rank if source.rank is None and traces else source.rank
             if not traces and source.steps_file is None:
                 lost += doubts
+            elif rank is None and alone and not distributed_info(traces[0].metadata):
+                yield _rank_traces(
+                    source, 0, traces, doubts, taken
+                )  # no sign of a job of several: its rank is no doubt
             elif rank is None and not alone:
                 nameless.append(source)
             else:
@@ -190,16 +194,14 @@ def _recorded_rank(folder: Path) -> _RankSource:
     except (OSError, ValueError, TypeError):
         record = None
     own = {file.name.removesuffix(".gz"): file for file in sorted(folder.glob("trace*.json*")) if _is_trace_name(file)}
-    traces = tuple(own[name] for name in sorted(own, key=lambda name: (len(name), name)))  # trace.json, .1, .2, ... .10
-    if not traces and record is not None:
-        exported = (Path(window.file) for window in record.windows if window.profiler == "user")
-        traces = tuple(file for file in exported if file.exists())
+    traces = [own[name] for name in sorted(own, key=lambda name: (len(name), name))]  # trace.json, .1, .2, ... .10
+    exported = [Path(window.file) for window in record.windows if window.profiler == "user"] if record else []
     return _RankSource(
         rank=record.rank if record else int(folder.name),
         host=record.host if record else None,
         record=record,
         steps_file=folder / STEPS_FILE,
-        trace_files=traces,
+        trace_files=(*traces, *exported),
     )
 
 
@@ -233,7 +235,8 @@ def _rank_traces(
         doubts = [*doubts, Quality(code="rank_unknown", message=message)]
     if rank in taken:
         raise ShardprofError(
-            f"{taken[rank]} and {file} both say that they are rank {rank}", "report one job's traces at a time"
+            f"{taken[rank]} and {file} both say that they are rank {rank}",
+            "report one job at a time, and of one that exported several windows one window at a time",
         )
     taken[rank] = file
     return RankTraces(

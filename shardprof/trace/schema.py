@@ -188,7 +188,7 @@ class RunFolder:
 
     def rank_folders(self) -> list[Path]:
         """The ranks that checked in, in order."""
-        return sorted(self.root.glob("ranks/[0-9]*"))
+        return sorted(path for path in self.root.glob("ranks/*") if path.name.isdigit())
 
     def host_folders(self) -> list[Path]:
         """The nodes whose launchers checked in."""
@@ -213,13 +213,18 @@ def to_json(record: Any) -> str:
 def from_json(record_type: type[R], values: dict[str, Any]) -> R:
     """A record from decoded JSON. Unknown names are ignored, so that a newer writer can be read.
 
-    Raises TypeError or ValueError where a required field is missing or a nested record has another shape.
+    Raises TypeError or ValueError where a required field is missing or a value is of another type.
     """
     known = {}
     for spec in dataclasses.fields(record_type):  # type: ignore[arg-type]
         if spec.name in values:
-            known[spec.name] = _revive(spec.name, values[spec.name])
+            value = known[spec.name] = _revive(spec.name, values[spec.name])
+            if not isinstance(value, _PLAIN_TYPES.get(str(spec.type), object)):
+                raise TypeError(f"{spec.name} is {value!r}, not {spec.type}")
     return record_type(**known)
+
+
+_PLAIN_TYPES: dict[str, Any] = {"int": int, "int | None": (int, type(None)), "str": str, "bool": bool}
 
 
 _NESTED: dict[str, type[Any]] = {"plan": CapturePlan, "outcome": Outcome}

@@ -231,3 +231,34 @@ def test_a_header_of_another_shape_costs_the_header_only(header: dict[str, Any],
 def test_metadata_of_another_shape_costs_the_size_only(arguments: dict[str, Any], trace: Report) -> None:
     made = Trace().step(0, 0, 100).kernel("nccl", 0, 9, **{**ALL_REDUCE, **arguments})
     assert trace(made)["steps"][0]["comm_bytes"] == {"all_reduce": None}
+
+
+def test_what_was_launched_before_the_trace_is_no_call_of_its_steps(trace: Report) -> None:
+    made = Trace({}).step(1, 0, 100).kernel("ncclDevKernel_AllReduce", 5, 25).launch(7, 30)
+    rank = trace(made.kernel("ncclDevKernel_AllReduce", 40, 50, correlation=7))
+    assert rank["steps"][0]["comm_calls"] == {"all_reduce": 1}
+    assert rank["steps"][0]["comm_ns"] == 30
+    assert {"launches_unknown": 1}.items() <= counts(rank).items()
+
+
+def test_without_any_launches_calls_count_by_when_they_ran(trace: Report) -> None:
+    rank = trace(Trace({}).step(1, 0, 100).kernel("ncclDevKernel_AllReduce", 5, 25))
+    assert rank["steps"][0]["comm_calls"] == {"all_reduce": 1}
+    assert counts(rank)["launches_unknown"] == 1
+
+
+@pytest.mark.parametrize(
+    "header", [{"deviceProperties": [{"name": "H100"}]}, {"distributedInfo": {"rank": 0, "backend": "nccl"}}]
+)
+def test_a_job_on_gpus_without_gpu_activities_is_doubtful(header: dict[str, Any], trace: Report) -> None:
+    assert "no_device_activities" in counts(trace(Trace(header).step(1, 0, 100).event("aten::mm", 10, 60)))
+
+
+def test_several_gpus_in_one_file_are_said_to_be(trace: Report) -> None:
+    made = Trace({}).step(1, 0, 100).kernel("gemm", 5, 25)
+    made.events.append(made.events[-1] | {"pid": 2, "ts": 0.03})
+    assert "several_devices" in counts(trace(made))
+
+
+def counts(rank: dict[str, Any]) -> dict[str, int | None]:
+    return {doubt["code"]: doubt["count"] for doubt in rank["report"]["quality"]}

@@ -31,6 +31,7 @@ class EventSplitter {
   [[nodiscard]] bool found_events() const { return state_ >= State::events; }
 
   // Whether the text has come to its end: the list of events, and the object around it, are closed.
+  [[nodiscard]] bool is_bare_list() const { return found_events() && header_.empty(); }
   [[nodiscard]] bool finished() const;
 
   // What is held back until the event or the header that it belongs to is complete.

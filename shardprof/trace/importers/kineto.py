@@ -14,8 +14,8 @@ from shardprof import engine
 from shardprof.engine import Intervals, TraceFile
 from shardprof.trace.activities import Activities
 from shardprof.trace.cpu_activities import cpu_activities
-from shardprof.trace.events import Events
-from shardprof.trace.gpu_activities import DEVICE_CATEGORIES, gpu_activities
+from shardprof.trace.events import Events, Mask
+from shardprof.trace.gpu_activities import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, gpu_activities
 from shardprof.trace.groups import GroupTable
 from shardprof.trace.quality import Quality
 
@@ -31,7 +31,7 @@ _UNUSED_CATEGORIES = ("python_function", "Trace", "ac2g")
 _COMM_NAME_PREFIXES = ("c10d::", "gloo:", "nccl:", "record_param_comms")
 
 _DATALOADER_RANGE = re.compile(r"enumerate\((DataLoader|DataPipe)\)#.*__next__")
-PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d+)")
+PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d{1,18})")
 
 # How tools name a rank in a file name: rank3, rank_3, rank-3; worker3.
 _RANK_IN_NAME = re.compile(r"(?:^|[^a-z])(?:rank|worker)[_-]?(\d+)", re.IGNORECASE)
@@ -66,6 +66,7 @@ def read_kineto(path: Path) -> KinetoTrace:
     metadata = _metadata(columns)
     events = _events(columns)
     main_thread = _main_thread(events)
+    activities = _activities(events, metadata, main_thread)
     return KinetoTrace(
         path=path,
         rank=_rank(metadata, path),
@@ -73,8 +74,8 @@ def read_kineto(path: Path) -> KinetoTrace:
         base_ns=_base_ns(metadata),
         events=events,
         main_thread=main_thread,
-        activities=_activities(events, metadata, main_thread),
-        quality=tuple(_quality(columns, path)),
+        activities=activities,
+        quality=(*_damage(columns, path), *_device_doubts(events, metadata, activities, path)),
     )
 
 
@@ -147,7 +148,7 @@ def _main_thread(events: Events) -> int | None:
 
 def _activities(events: Events, metadata: dict[str, Any], main_thread: int | None) -> Activities | None:
     groups = GroupTable(distributed_info(metadata))
-    if events.in_categories(*DEVICE_CATEGORIES).any():
+    if _device_rows(events).any():
         return gpu_activities(events, groups, _data_loading(events, main_thread))
     if events.in_categories("cpu_op").any():
         return cpu_activities(events, groups, _data_loading(events, main_thread), main_thread)
@@ -159,7 +160,7 @@ def _data_loading(events: Events, main_thread: int | None) -> Intervals:
     return engine.merge(events.intervals(rows & (events.thread == main_thread)))
 
 
-def _quality(columns: TraceFile, path: Path) -> list[Quality]:
+def _damage(columns: TraceFile, path: Path) -> list[Quality]:
     doubts = []
     if columns.truncated:
         message = f"{path.name} ends before the trace does; what was complete is used"
@@ -168,3 +169,36 @@ def _quality(columns: TraceFile, path: Path) -> list[Quality]:
         message = f"{path.name} holds events that cannot be read"
         doubts.append(Quality(code="lost_events", message=message, count=columns.lost_events))
     return doubts
+
+
+def _device_doubts(
+    events: Events, metadata: dict[str, Any], activities: Activities | None, path: Path
+) -> list[Quality]:
+    """What is odd about the devices: none where there should be some, several, or work that nothing launched."""
+    if activities is None:
+        return []
+    if activities.device == "cpu":
+        return [_no_device_activities(path)] if _is_gpu_job(events, metadata) else []
+    doubts = []
+    devices = {events.threads[thread].split("/")[0] for thread in np.unique(events.thread[_device_rows(events)])}
+    if len(devices) > 1:
+        message = f"{path.name} holds {len(devices)} GPUs, which are taken together as if they were one"
+        doubts.append(Quality(code="several_devices", message=message))
+    if activities.unlaunched_events:
+        message = "GPU activities whose launch the trace does not hold: they belong to no step's calls"
+        doubts.append(Quality(code="launches_unknown", message=message, count=activities.unlaunched_events))
+    return doubts
+
+
+def _no_device_activities(path: Path) -> Quality:
+    message = f"{path.name} is of a job on GPUs and holds no GPU activities: what is shown is the CPU's side only"
+    return Quality(code="no_device_activities", message=message)
+
+
+def _is_gpu_job(events: Events, metadata: dict[str, Any]) -> bool:
+    has_nccl = "nccl" in str(distributed_info(metadata).get("backend", ""))
+    return has_nccl or bool(metadata.get("deviceProperties")) or bool(events.in_categories(*LAUNCH_CATEGORIES).any())
+
+
+def _device_rows(events: Events) -> Mask:
+    return events.in_categories(*DEVICE_CATEGORIES)
