@@ -5,12 +5,24 @@ Times are nanoseconds, sizes bytes. None is "not measured", with a line in `qual
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.quality import Quality
 
 SCHEMA = "shardprof.report/1"
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "compute": ("compute",),
+    "communication": COMM_KINDS,
+    "copies": ("memcpy", "memset"),
+    "data_loading": ("data_loading",),
+    "launch_bound": ("launch_bound",),
+    "idle": ("idle",),
+}
+"""The classes of the partition as a summary takes them together; communication is what of it is exposed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +82,17 @@ class AlwaysOn:
     forward_ns: int | None
     backward_ns: int | None
     optimizer_ns: int | None
+
+    @property
+    def phases_ns(self) -> dict[str, int]:
+        """The phases that were seen, by name."""
+        phases = {
+            "data": self.data_ns,
+            "forward": self.forward_ns,
+            "backward": self.backward_ns,
+            "optimizer": self.optimizer_ns,
+        }
+        return {phase: time_ns for phase, time_ns in phases.items() if time_ns is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,18 +154,133 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankSummary:
+    """One rank's steps that hold work: how many, the median of their times, and the sums of what it went to.
+
+    `remark` is "slowest", "median", "fastest" or "outlier" where the ranks are too many to be listed, else "".
+    `step_ns` is None where the rank has no such steps.
+    """
+
+    rank: int
+    host: str | None
+    steps: int
+    step_ns: int | None
+    groups_ns: Mapping[str, int]
+    remark: str = ""
+
+    def share(self, group: str) -> float:
+        """The share of the rank's time that went to `group`."""
+        return _ratio(self.groups_ns[group], sum(self.groups_ns.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindSummary:
+    """One kind of communication, per step and rank. `payload_bytes` is None where a size is not known.
+
+    `comm_ns` is the time it runs, `overlapped_ns` the part of that under compute. `exposed_ns` is what a step waits for
+    it; what it waits for two kinds at once counts for the first.
+    """
+
+    kind: str
+    calls: float
+    payload_bytes: float | None
+    comm_ns: float
+    exposed_ns: float
+    overlapped_ns: float
+
+    @property
+    def overlapped_share(self) -> float | None:
+        """The share of it that runs under compute; None where it took no time."""
+        return self.overlapped_ns / self.comm_ns if self.comm_ns else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOfRank:
+    """A step that was measured: its number, its rank, its time."""
+
+    rank: int
+    step: int
+    wall_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepsSummary:
+    """The steps that hold work, of all ranks: their number and the sums of what their time went to.
+
+    `slower_ns` is what the slowest step spends more than the median one, by class, negative where it spends less.
+    `kinds` is in the order of the classes, `comm_ns` all communication and `overlap_ns` the part of it under compute.
+    """
+
+    count: int
+    median: StepOfRank
+    slowest: StepOfRank
+    slower_ns: Mapping[str, int]
+    groups_ns: Mapping[str, int]
+    kinds: tuple[KindSummary, ...]
+    comm_ns: int
+    overlap_ns: int
+
+    def share(self, group: str) -> float:
+        """The share of all steps' time that went to `group`."""
+        return _ratio(self.groups_ns[group], sum(self.groups_ns.values()))
+
+    @property
+    def overlapped_share(self) -> float:
+        """The share of communication that runs under compute."""
+        return _ratio(self.overlap_ns, self.comm_ns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What bounds the run: the group of classes at which most can be won, and its share of the time.
+
+    `others` are the shares of the other groups that are large too, the largest first.
+    """
+
+    by: str
+    share: float
+    others: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The figures that matter first. `steps` is None where no captured step holds work.
+
+    `window` is what a share is a share of: "step", or "trace" where no steps were found. `on_gpu` tells whether
+    compute is kernels or operators on a CPU; `only_cpu_side`, whether those only launch the work of GPUs of which
+    nothing was recorded. `bound` is None where the figures do not tell it; without captured steps it rests on `phases`,
+    the shares of a step by the records of every step. `empty_steps` are the steps left out of all figures.
+    """
+
+    window: str
+    on_gpu: bool
+    only_cpu_side: bool
+    bound: Bound | None
+    steps: StepsSummary | None
+    ranks: tuple[RankSummary, ...]
+    phases: Mapping[str, float]
+    empty_steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """Everything that a report says. `step_source` tells how steps were found.
 
-    `clock`, `stragglers` and `findings` are None until an analysis across ranks fills them.
+    `summary` is None until the other parts are there to be summarised; `clock`, `stragglers` and `findings` are None
+    until an analysis across ranks fills them.
     """
 
     schema: str = SCHEMA
     source: Source
     step_source: str
+    summary: Summary | None = None
     ranks: tuple[Rank, ...]
     collectives: tuple[Collective, ...]
     clock: tuple[Any, ...] | None = None
     stragglers: tuple[Any, ...] | None = None
     findings: tuple[Any, ...] | None = None
     quality: tuple[Quality, ...] = field(default=())
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

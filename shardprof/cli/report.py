@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from shardprof import render
 from shardprof.analysis.report import analyse
+from shardprof.analysis.summary import summarize
 from shardprof.trace.run import load
 
 
@@ -30,5 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Report; a path that cannot be read raises ShardprofError."""
     result = analyse(load(args.paths))
+    result = replace(result, summary=summarize(result))
     render.output(args.format).render(result, sys.stdout)
     return 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from shardprof.analysis.result import AlwaysOn, Rank
-from shardprof.analysis.summary import KindSummary, Steps, Summary
-from shardprof.analysis.verdict import PHASES, phase_ns
-from shardprof.analysis.words import Scale, class_name, percent, size, time_scale
+from shardprof.analysis.result import AlwaysOn, Collective, KindSummary, Rank, StepsSummary, Summary
+from shardprof.render._words import PHASE_NAMES, Scale, class_name, percent, size, time_scale
+
+_MANY_RECORDED = 16
+"""Above this number of ranks three stand for all of them in the table of recorded steps."""
 
 SHORT_NAMES = {
     "compute": "comp",
@@ -72,15 +74,16 @@ def _short_hosts(hosts: Collection[str]) -> dict[str, str]:
     return short if len(set(short.values())) == len(short) else {host: host for host in hosts}
 
 
-def communication_table(steps: Steps, window: str) -> Table:
+def communication_table(steps: StepsSummary, collectives: Sequence[Collective], window: str) -> Table:
     """What each kind of communication moves and costs in a `window` ("step" or "trace")."""
     scale = time_scale(kind.exposed_ns for kind in steps.kinds)
     wall_ns = sum(steps.groups_ns.values()) / steps.count
+    groups = _groups_by_kind(collectives)
     columns = ("communication", "calls", "payload", "exposed", "share", "overlap", "group")
-    told = len(columns) if any(kind.groups for kind in steps.kinds) else len(columns) - 1
+    told = len(columns) if any(groups.get(kind.kind) for kind in steps.kinds) else len(columns) - 1
     return Table(
         columns=columns[:told],
-        rows=tuple(_kind_row(kind, scale, wall_ns)[:told] for kind in steps.kinds),
+        rows=tuple(_kind_row(kind, groups.get(kind.kind, ""), scale, wall_ns)[:told] for kind in steps.kinds),
         words=frozenset({"communication", "group"}),
         notes=(
             f"a {window} and rank, on average; exposed: outside compute, what two kinds share counts for the first; "
@@ -89,7 +92,7 @@ def communication_table(steps: Steps, window: str) -> Table:
     )
 
 
-def _kind_row(kind: KindSummary, scale: Scale, wall_ns: float) -> tuple[str, ...]:
+def _kind_row(kind: KindSummary, groups: str, scale: Scale, wall_ns: float) -> tuple[str, ...]:
     calls, overlapped = kind.calls, kind.overlapped_share
     return (
         class_name(kind.kind).removesuffix(" communication"),
@@ -98,17 +101,37 @@ def _kind_row(kind: KindSummary, scale: Scale, wall_ns: float) -> tuple[str, ...
         f"{scale.figure(kind.exposed_ns)} {scale.unit}",
         percent(kind.exposed_ns / wall_ns),
         "" if overlapped is None else percent(overlapped),
-        ", ".join(kind.groups),
+        groups,
     )
 
 
+def _groups_by_kind(collectives: Sequence[Collective]) -> dict[str, str]:
+    """Who communicates: the process groups' descriptions, the same one of several groups with their number."""
+    named: dict[str, Counter[tuple[str, int | None]]] = defaultdict(Counter)
+    for row in collectives:
+        if row.ranks is not None or row.group_size is not None:
+            named[row.kind][row.group, row.group_size] += 1
+    return {kind: ", ".join(_group_words(*key, n) for key, n in found.items()) for kind, found in named.items()}
+
+
+def _group_words(description: str, group_size: int | None, groups: int) -> str:
+    if group_size is None or description == f"{group_size} ranks":
+        return description
+    ranks = f"{group_size:,} ranks"
+    return f"{description} ({ranks})" if groups == 1 else f"{description} ({groups} x {ranks})"
+
+
 def recorded_table(ranks: Sequence[Rank]) -> Table | None:
-    """Every step of the run, captured or not; None where nothing was recorded of them."""
+    """Every step of the run, captured or not; None where nothing was recorded of them. Of many ranks the slowest, the
+    median and the fastest."""
     known = [(rank.rank, rank.always_on) for rank in ranks if rank.always_on]
     if not known:
         return None
+    if len(known) > _MANY_RECORDED:
+        slowest_first = sorted(known, key=lambda entry: -entry[1].wall_ns)
+        known = [slowest_first[0], slowest_first[len(known) // 2], slowest_first[-1]]
     scale = time_scale(record.wall_ns for _, record in known)
-    phases = [phase for phase in PHASES if any(phase_ns(record, phase) is not None for _, record in known)]
+    phases = [phase for phase in PHASE_NAMES if any(phase in record.phases_ns for _, record in known)]
     return Table(
         columns=("rank", "steps", f"step ({scale.unit})", *phases, "slowest", "that was"),
         rows=tuple(_recorded_row(rank, record, phases, scale) for rank, record in known),
@@ -118,7 +141,7 @@ def recorded_table(ranks: Sequence[Rank]) -> Table | None:
 
 
 def _recorded_row(rank: int, record: AlwaysOn, phases: Sequence[str], scale: Scale) -> tuple[str, ...]:
-    times = [phase_ns(record, phase) for phase in phases]
+    times = [record.phases_ns.get(phase) for phase in phases]
     return (
         str(rank),
         f"{record.steps:,}",

@@ -10,12 +10,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardprof.analysis.result import Result
-from shardprof.analysis.summary import GROUPS, Steps, Summary, recorded, summarize
-from shardprof.analysis.verdict import verdict
-from shardprof.analysis.words import class_name, duration, size
+from shardprof.analysis.result import GROUPS, Result, StepsSummary, Summary
 from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
 from shardprof.render._text import numbers, plural
+from shardprof.render._verdict import verdict
+from shardprof.render._words import class_name, duration, size
 from shardprof.trace.schema import CapturePlan
 
 GROUP_NAMES = {"communication": "exposed communication"}
@@ -48,8 +47,10 @@ class View:
 
 
 def view(result: Result) -> View:
-    """The words for a Result."""
-    summary = summarize(result)
+    """The words for a Result. ValueError where it has no summary."""
+    summary = result.summary
+    if summary is None:
+        raise ValueError("a report is summarised before it is shown")
     steps = summary.steps
     groups = tuple(group for group in GROUPS if _worth_a_column(group, summary))
     return View(
@@ -59,8 +60,8 @@ def view(result: Result) -> View:
         figures=_figures(steps, summary) if steps else (),
         groups=groups,
         ranks=rank_table(summary, groups) if steps else None,
-        communication=communication_table(steps, summary.window) if steps and steps.kinds else None,
-        recorded=recorded_table(recorded(result.ranks)),
+        communication=communication_table(steps, result.collectives, summary.window) if steps and steps.kinds else None,
+        recorded=recorded_table(result.ranks),
         slowest=_slowest(steps) if steps and summary.window == "step" else "",
         links=_links(result),
         doubts=_doubts(result, summary),
@@ -88,8 +89,17 @@ def _about(result: Result, summary: Summary) -> tuple[str, ...]:
     training = ", ".join(settings)
     if source.framework and not training.startswith(source.framework):
         training = f"{source.framework} {training}".strip()
-    device = source.device_name or ("CPU" if any(rank.device == "cpu" for rank in result.ranks) else "")
-    return tuple(part for part in (training, _ranks_words(result), device, _steps_words(result, summary)) if part)
+    return tuple(
+        part
+        for part in (training, _ranks_words(result), _device_words(result, summary), _steps_words(result, summary))
+        if part
+    )
+
+
+def _device_words(result: Result, summary: Summary) -> str:
+    if summary.only_cpu_side:
+        return "the CPU's side of a job on GPUs"
+    return result.source.device_name or ("CPU" if any(rank.device == "cpu" for rank in result.ranks) else "")
 
 
 def _ranks_words(result: Result) -> str:
@@ -116,8 +126,8 @@ def _named_steps(steps: Collection[int]) -> str:
     return f"{'step' if len(steps) == 1 else 'steps'} {numbers(steps)}"
 
 
-def _figures(steps: Steps, summary: Summary) -> tuple[str, ...]:
-    median, slowest = duration(steps.median.step.wall_ns), duration(steps.slowest.step.wall_ns)
+def _figures(steps: StepsSummary, summary: Summary) -> tuple[str, ...]:
+    median, slowest = duration(steps.median.wall_ns), duration(steps.slowest.wall_ns)
     step = f"{summary.window} {median}" + (f" (median; slowest {slowest})" if slowest != median else "")
     told = [group for group in GROUPS if steps.share(group) >= _WORTH_A_FIGURE]
     times = [f"{GROUP_NAMES.get(g, class_name(g))} {duration(steps.groups_ns[g] / steps.count)}" for g in told]
@@ -126,13 +136,13 @@ def _figures(steps: Steps, summary: Summary) -> tuple[str, ...]:
     return step, *times
 
 
-def _slowest(steps: Steps) -> str:
+def _slowest(steps: StepsSummary) -> str:
     slowest, typical = steps.slowest, steps.median
-    longer_ns = slowest.step.wall_ns - typical.step.wall_ns
+    longer_ns = slowest.wall_ns - typical.wall_ns
     if not longer_ns:
         return ""
-    times = f"step {slowest.step.step} on rank {slowest.rank}, {duration(slowest.step.wall_ns)}"
-    median = f"the median (step {typical.step.step} on rank {typical.rank}, {duration(typical.step.wall_ns)})"
+    times = f"step {slowest.step} on rank {slowest.rank}, {duration(slowest.wall_ns)}"
+    median = f"the median (step {typical.step} on rank {typical.rank}, {duration(typical.wall_ns)})"
     causes = ", ".join(_causes(steps.slower_ns))
     return f"{times}: {duration(longer_ns)} over {median}; {causes}"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from shardprof.analysis.result import Result
-from shardprof.analysis.words import class_name
 from shardprof.render._tables import SHORT_NAMES, Table
 from shardprof.render._text import printable
 from shardprof.render._view import GROUP_NAMES, View, view
+from shardprof.render._words import class_name
 
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.)")
 _MENTION = re.compile(r"([@#])")

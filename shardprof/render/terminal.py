@@ -20,10 +20,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from shardprof.analysis.result import Result
-from shardprof.analysis.words import class_name
 from shardprof.render._tables import Table
 from shardprof.render._text import pack, printable, wrap
 from shardprof.render._view import GROUP_NAMES, View, view
+from shardprof.render._words import class_name
 
 _INDENT = 2
 _LEFT = (0, 0, 0, _INDENT)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shardprof.analysis.result import AlwaysOn, Collective, Rank, Result, Source, Step
+from shardprof.analysis.summary import summarize
 from shardprof.trace.classes import CLASSES, COMM_KINDS
 
 MS = 1_000_000
@@ -67,4 +69,5 @@ def result(*ranks: Rank, source: Mapping[str, Any] | None = None, **fields: Any)
         "exit_code": None,
     }
     content: dict[str, Any] = {"step_source": "ProfilerStep", "collectives": ()} | fields
-    return Result(source=Source(**(origin | dict(source or {}))), ranks=ranks, **content)
+    made = Result(source=Source(**(origin | dict(source or {}))), ranks=ranks, **content)
+    return replace(made, summary=summarize(made))

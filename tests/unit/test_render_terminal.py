@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from rich.cells import cell_len
 
 from shardprof.analysis.report import analyse
 from shardprof.analysis.result import Host, Result
+from shardprof.analysis.summary import summarize
 from shardprof.errors import ShardprofError
 from shardprof.render import terminal
 from shardprof.trace.quality import Quality
@@ -36,6 +38,11 @@ SAMPLES = sorted(path.name for path in TRACES.glob("*") if path.is_dir())
 COMMAND = (sys.executable, "-c", "import sys; from shardprof.cli import main; sys.exit(main())", "report")
 
 needs_traces = pytest.mark.skipif(not SAMPLES, reason=f"the public traces are not in {TRACES}; set SHARDPROF_TRACES")
+
+
+def _report(path: Path) -> Result:
+    found = analyse(load([path]))
+    return replace(found, summary=summarize(found))
 
 
 def _text(of: Result, encoding: str = "utf-8") -> str:
@@ -95,7 +102,7 @@ def test_real_traces_read_as_reviewed(golden: Path, monkeypatch: pytest.MonkeyPa
     name, _, width = golden.stem.rpartition(".")
     monkeypatch.chdir(TRACES)
     monkeypatch.setenv("COLUMNS", width)
-    assert _text(analyse(load([Path(name)]))) == golden.read_text()
+    assert _text(_report(Path(name))) == golden.read_text()
 
 
 def test_there_are_reviewed_texts() -> None:
@@ -109,7 +116,7 @@ def test_no_line_is_longer_than_the_terminal_is_wide(name: str, monkeypatch: pyt
     folder = TRACES / name
     for path in sorted(folder.glob("*.json.gz")) if name != "dlrm-8rank-v100" else [folder]:
         try:
-            report = analyse(load([path]))
+            report = _report(path)
         except ShardprofError:
             continue
         reported += 1
@@ -214,6 +221,30 @@ def test_a_run_without_a_capture_shows_its_records_and_how_to_capture() -> None:
     assert "optimizer" not in text
     assert "the job ended with exit code 1" in text
     assert "shardprof record --steps 5:10 -- torchrun train.py" in text
+
+
+def test_of_many_recorded_ranks_three_are_shown() -> None:
+    text = _text(result(*(rank(i, device=None, always_on=always_on(100 + i)) for i in range(33))))
+    rows = [line.split() for line in text.splitlines() if line.endswith("step 3")]
+    assert [row[:3] for row in rows] == [["32", "10", "132"], ["16", "10", "116"], ["0", "10", "100"]]
+
+
+def test_equal_process_groups_are_counted() -> None:
+    rows = (
+        collective("all_reduce", "mesh_rep", [0, 2]),
+        collective("all_reduce", "mesh_rep", [1, 3]),
+        replace(collective("all_reduce", "2 ranks", [0, 1]), ranks=None),
+        replace(collective("all_reduce", "unknown", []), ranks=None, group_size=None),
+    )
+    text = _text(result(rank(0, step(compute=1, all_reduce=1)), collectives=rows))
+    assert "mesh_rep (2 x 2 ranks), 2 ranks\n" in text
+
+
+def test_the_cpu_side_of_a_job_on_gpus_is_no_run_on_cpus() -> None:
+    doubt = Quality(code="no_device_activities", message="rank0.json holds no GPU activities")
+    text = _text(result(rank(0, step(compute=9), device="cpu"), quality=(doubt,)))
+    assert "1 rank · the CPU's side of a job on GPUs" in text
+    assert "doubtful  rank0.json holds no GPU activities" in text
 
 
 def test_the_slowest_step_is_explained_by_its_classes() -> None:

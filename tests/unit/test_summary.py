@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from shardprof.analysis.summary import GROUPS, recorded, summarize
+from shardprof.analysis.result import GROUPS
+from shardprof.analysis.summary import summarize
 from shardprof.trace.classes import CLASSES
+from shardprof.trace.quality import Quality
 
-from .builders import MS, always_on, collective, rank, result, step
+from .builders import MS, always_on, rank, result, step
 
 
 def test_the_groups_are_the_classes() -> None:
@@ -36,8 +38,8 @@ def test_the_parts_of_all_steps_add_up_to_their_time() -> None:
 def test_the_median_is_a_step_that_was_measured() -> None:
     summary = summarize(result(rank(0, step(7, compute=10), step(8, compute=30)), rank(1, step(7, compute=20))))
     assert summary.steps is not None
-    assert (summary.steps.median.rank, summary.steps.median.step.step) == (1, 7)
-    assert (summary.steps.slowest.rank, summary.steps.slowest.step.step) == (0, 8)
+    assert (summary.steps.median.rank, summary.steps.median.step) == (1, 7)
+    assert (summary.steps.slowest.rank, summary.steps.slowest.step) == (0, 8)
     assert [entry.step_ns for entry in summary.ranks] == [10 * MS, 20 * MS]
 
 
@@ -70,14 +72,11 @@ def test_communication_is_a_mean_over_steps_and_ranks() -> None:
         overlapped_ns={"all_gather": 2 * MS},
     )
     other = replace(one, partition_ns=one.partition_ns | {"all_gather": 2 * MS}, comm_calls={"all_gather": 2})
-    steps = summarize(
-        result(rank(0, one), rank(1, other), collectives=(collective("all_gather", "shard", [0, 1]),))
-    ).steps
+    steps = summarize(result(rank(0, one), rank(1, other))).steps
     assert steps is not None
     (kind,) = steps.kinds
     assert (kind.calls, kind.payload_bytes) == (2.5, 300)
     assert (kind.comm_ns, kind.exposed_ns, kind.overlapped_ns) == (6 * MS, 3 * MS, 2 * MS)
-    assert kind.groups == ("shard (2 ranks)",)
 
 
 def test_overlap_is_a_share_of_the_kinds_own_time() -> None:
@@ -102,18 +101,6 @@ def test_a_size_that_is_unknown_in_one_step_is_unknown() -> None:
     assert steps.kinds[0].payload_bytes is None
 
 
-def test_equal_groups_are_counted() -> None:
-    rows = (
-        collective("all_reduce", "mesh_rep", [0, 2]),
-        collective("all_reduce", "mesh_rep", [1, 3]),
-        replace(collective("all_reduce", "2 ranks", [0, 1]), ranks=None),
-        replace(collective("all_reduce", "unknown", []), ranks=None, group_size=None),
-    )
-    steps = summarize(result(rank(0, step(compute=1, all_reduce=1)), collectives=rows)).steps
-    assert steps is not None
-    assert steps.kinds[0].groups == ("mesh_rep (2 x 2 ranks)", "2 ranks")
-
-
 def test_of_many_ranks_those_that_stand_out_say_so() -> None:
     ranks = [rank(i, step(7, compute=60 + 0.01 * i, all_gather=40 - 0.01 * i, idle=0.001 * i)) for i in range(64)]
     ranks[17] = rank(17, step(7, compute=80, all_gather=20, idle=0.017))
@@ -131,7 +118,38 @@ def test_even_ranks_have_no_outliers() -> None:
     assert sum(entry.remark == "outlier" for entry in summarize(result(*ranks)).ranks) == 0
 
 
-def test_of_many_recorded_ranks_three_are_kept() -> None:
-    ranks = [rank(i, always_on=always_on(100 + i)) for i in range(33)]
-    assert [kept.rank for kept in recorded(ranks)] == [32, 16, 0]
-    assert [kept.rank for kept in recorded([rank(0), *ranks[1:4]])] == [1, 2, 3]
+def test_the_slowest_step_is_compared_by_class_with_the_median_one() -> None:
+    steps = summarize(result(rank(0, step(7, compute=5), step(8, compute=5), step(9, compute=4, p2p=9)))).steps
+    assert steps is not None
+    assert {name: ns for name, ns in steps.slower_ns.items() if ns} == {"compute": -1 * MS, "p2p": 9 * MS}
+
+
+@pytest.mark.parametrize(
+    ("parts", "by", "others"),
+    [
+        ({"compute": 72, "all_gather": 28}, "compute", {"communication": 0.28}),
+        ({"compute": 70, "all_gather": 29, "idle": 1}, "communication", {"compute": 0.7}),
+        ({"compute": 20, "idle": 45, "memcpy": 35}, "idle", {"copies": 0.35, "compute": 0.2}),
+    ],
+)
+def test_the_bound_is_the_largest_loss_that_matters(parts: dict[str, float], by: str, others: dict[str, float]) -> None:
+    bound = summarize(result(rank(0, step(**parts)))).bound
+    assert bound is not None
+    assert bound.by == by
+    assert bound.share == pytest.approx(1 - sum(others.values()), abs=0.011)
+    assert list(bound.others.items()) == list(others.items())
+
+
+def test_phases_are_medians_over_the_ranks_that_saw_them() -> None:
+    recorded = [always_on(100, data=20), always_on(100, data=30, forward=40), always_on(200)]
+    summary = summarize(result(*(rank(i, device=None, always_on=record) for i, record in enumerate(recorded))))
+    assert summary.phases == {"data": 0.25, "forward": 0.4}
+    assert (summary.bound and summary.bound.by) == "data_loading"
+
+
+def test_operators_that_only_launch_work_bound_nothing() -> None:
+    doubt = Quality(code="no_device_activities", message="")
+    summary = summarize(result(rank(0, step(compute=9, idle=1), device="cpu"), quality=(doubt,)))
+    assert (summary.only_cpu_side, summary.bound) == (True, None)
+    mixed = summarize(result(rank(0, step(compute=9)), rank(1, step(compute=9), device="cpu"), quality=(doubt,)))
+    assert mixed.bound is not None

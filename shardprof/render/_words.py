@@ -20,6 +20,10 @@ _NAMES = {
 }
 
 
+PHASE_NAMES = {"data": "data loading", "forward": "forward", "backward": "backward", "optimizer": "the optimizer"}
+"""The phases that are recorded of every step, in their order, as a sentence names them."""
+
+
 def class_name(name: str) -> str:
     """The words for a class of the partition or for a group of classes: "all-gather", "data loading"."""
     return _NAMES.get(name, name.replace("_", "-"))

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from shardprof.analysis.result import Result
-from shardprof.analysis.summary import summarize
-from shardprof.analysis.verdict import verdict
-from shardprof.analysis.words import duration, percent, size, time_scale
+from shardprof.render._verdict import verdict
+from shardprof.render._words import duration, percent, size, time_scale
+from shardprof.trace.quality import Quality
 
 from .builders import always_on, rank, result, step
 
 
 def _verdict(of: Result) -> str:
-    return verdict(of, summarize(of))
+    assert of.summary is not None
+    return verdict(of, of.summary)
 
 
 def _of_step(device: str = "cuda", **parts_ms: float) -> str:
@@ -58,6 +59,15 @@ def test_the_largest_loss_that_matters_is_named(parts: dict[str, float], sentenc
 def test_on_a_cpu_compute_is_operators_and_idleness_is_no_gpu() -> None:
     assert _of_step("cpu", compute=95, idle=5) == "Compute-bound: 95 % of a step computes (operators on the CPU)."
     assert "GPU" not in _of_step("cpu", compute=30, idle=70)
+
+
+def test_the_cpu_side_of_a_job_on_gpus_is_not_called_compute() -> None:
+    doubt = Quality(code="no_device_activities", message="")
+    sentence = _verdict(result(rank(0, step(compute=95, idle=5), device="cpu"), quality=(doubt,)))
+    assert sentence == (
+        "Only the CPU's side was recorded: for 95 % of a step operators run there, but in a job on GPUs they launch work "
+        "rather than do it; what the GPUs did is not known."
+    )
 
 
 def test_a_whole_trace_is_not_called_a_step() -> None:
