@@ -72,12 +72,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlwaysOn:
-    """What was recorded of every step, captured or not: medians over steps of time on the main thread."""
+    """What was recorded of every step: medians over the `usual_steps` of all `steps` of time on the main thread.
+
+    The slowest is one of the usual steps, None where these are too few for one to stand out.
+    """
 
     steps: int
+    usual_steps: int
     wall_ns: int
-    slowest_step: int
-    slowest_wall_ns: int
+    slowest_step: int | None
+    slowest_wall_ns: int | None
     data_ns: int | None
     forward_ns: int | None
     backward_ns: int | None

@@ -122,8 +122,7 @@ def _group_words(description: str, group_size: int | None, groups: int) -> str:
 
 
 def recorded_table(ranks: Sequence[Rank]) -> Table | None:
-    """Every step of the run, captured or not; None where nothing was recorded of them. Of many ranks the slowest, the
-    median and the fastest."""
+    """What was recorded of every step; None where nothing was. Of many ranks the slowest, the median, the fastest."""
     known = [(rank.rank, rank.always_on) for rank in ranks if rank.always_on]
     if not known:
         return None
@@ -131,12 +130,18 @@ def recorded_table(ranks: Sequence[Rank]) -> Table | None:
         slowest_first = sorted(known, key=lambda entry: -entry[1].wall_ns)
         known = [slowest_first[0], slowest_first[len(known) // 2], slowest_first[-1]]
     scale = time_scale(record.wall_ns for _, record in known)
+    with_slowest = any(record.slowest_step is not None for _, record in known)
     phases = [phase for phase in PHASE_NAMES if any(phase in record.phases_ns for _, record in known)]
     return Table(
-        columns=("rank", "steps", f"step ({scale.unit})", *phases, "slowest", "that was"),
-        rows=tuple(_recorded_row(rank, record, phases, scale) for rank, record in known),
+        columns=("rank", "steps", f"step ({scale.unit})", *phases, *(("slowest", "in step") if with_slowest else ())),
+        rows=tuple(
+            _recorded_row(rank, record, phases, scale)[: None if with_slowest else -2] for rank, record in known
+        ),
         words=frozenset(),
-        notes=("all recorded steps, captured or not: medians of time on the main thread",),
+        notes=(
+            "medians of time on the main thread over so many of all recorded steps; left out, where others remain: "
+            "the first, captured ones, those that recording took over 1 % of",
+        ),
     )
 
 
@@ -144,9 +149,9 @@ def _recorded_row(rank: int, record: AlwaysOn, phases: Sequence[str], scale: Sca
     times = [record.phases_ns.get(phase) for phase in phases]
     return (
         str(rank),
-        f"{record.steps:,}",
+        f"{record.usual_steps:,} of {record.steps:,}",
         scale.figure(record.wall_ns),
         *("" if time_ns is None else scale.figure(time_ns) for time_ns in times),
-        scale.figure(record.slowest_wall_ns),
-        f"step {record.slowest_step}",
+        "" if record.slowest_wall_ns is None else scale.figure(record.slowest_wall_ns),
+        "" if record.slowest_step is None else str(record.slowest_step),
     )

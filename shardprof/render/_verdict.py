@@ -90,8 +90,7 @@ def _leading_kinds(steps: StepsSummary) -> str:
 def _of_records(summary: Summary) -> str:
     if summary.bound is not None:
         return f"Data-bound: {percent(summary.bound.share)} of a step waits for the DataLoader; no step was captured."
-    told = [
-        f"{percent(summary.phases[phase])} in {name}" for phase, name in PHASE_NAMES.items() if phase in summary.phases
-    ]
+    shares = [(name, summary.phases[phase]) for phase, name in PHASE_NAMES.items() if phase in summary.phases]
+    told = [f"{percent(share)} in {name}" for name, share in shares]
     spent = f"; a step spends {enumeration(told)} on the main thread" if told else ""
     return f"No step was captured{spent}."

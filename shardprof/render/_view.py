@@ -62,7 +62,7 @@ def view(result: Result) -> View:
         ranks=rank_table(summary, groups) if steps else None,
         communication=communication_table(steps, result.collectives, summary.window) if steps and steps.kinds else None,
         recorded=recorded_table(result.ranks),
-        slowest=_slowest(steps) if steps and summary.window == "step" else "",
+        slowest=_slowest(steps, result) if steps and summary.window == "step" else "",
         links=_links(result),
         doubts=_doubts(result, summary),
         next_commands=_next_commands(result, summary),
@@ -89,11 +89,8 @@ def _about(result: Result, summary: Summary) -> tuple[str, ...]:
     training = ", ".join(settings)
     if source.framework and not training.startswith(source.framework):
         training = f"{source.framework} {training}".strip()
-    return tuple(
-        part
-        for part in (training, _ranks_words(result), _device_words(result, summary), _steps_words(result, summary))
-        if part
-    )
+    device = _device_words(result, summary)
+    return tuple(part for part in (training, _ranks_words(result), device, _steps_words(result, summary)) if part)
 
 
 def _device_words(result: Result, summary: Summary) -> str:
@@ -136,12 +133,13 @@ def _figures(steps: StepsSummary, summary: Summary) -> tuple[str, ...]:
     return step, *times
 
 
-def _slowest(steps: StepsSummary) -> str:
+def _slowest(steps: StepsSummary, result: Result) -> str:
     slowest, typical = steps.slowest, steps.median
     longer_ns = slowest.wall_ns - typical.wall_ns
     if not longer_ns:
         return ""
-    times = f"step {slowest.step} on rank {slowest.rank}, {duration(slowest.wall_ns)}"
+    among = "of the captured ones, " if any(rank.always_on for rank in result.ranks) else ""
+    times = f"{among}step {slowest.step} on rank {slowest.rank}, {duration(slowest.wall_ns)}"
     median = f"the median (step {typical.step} on rank {typical.rank}, {duration(typical.wall_ns)})"
     causes = ", ".join(_causes(steps.slower_ns))
     return f"{times}: {duration(longer_ns)} over {median}; {causes}"

@@ -90,7 +90,7 @@ def _parts(report: View, width: int) -> Iterator[RenderableType]:
     for table in (report.communication, report.recorded):
         if table:
             yield ""
-            yield Padding(_table(table), _LEFT)
+            yield Padding(_table(table, gap=2 if _fits(table, 2, inner) else 1), _LEFT)
             yield from (_indented(line, "dim") for note in table.notes for line in wrap(note, inner))
     yield ""
     yield from _remarks(report, inner)
@@ -122,7 +122,7 @@ def _remarks(report: View, width: int) -> Iterator[Text]:
             yield text
 
 
-def _table(table: Table, gap: int = 2) -> RichTable:
+def _table(table: Table, gap: int) -> RichTable:
     drawn = RichTable(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", expand=bool(table.bars))
     for index, column in enumerate(table.columns):
         if table.bars and index == table.bars_at:
@@ -137,6 +137,11 @@ def _table(table: Table, gap: int = 2) -> RichTable:
             cells.insert(table.bars_at, _Bar(table.bars[number]))
         drawn.add_row(*cells)
     return drawn
+
+
+def _fits(table: Table, gap: int, width: int) -> bool:
+    columns = zip(table.columns, *table.rows, strict=True)
+    return sum(max(map(len, column)) + gap for column in columns) - gap <= width
 
 
 def _axis() -> RichTable:

@@ -24,14 +24,22 @@ def test_the_first_step_and_disturbed_ones_are_left_out() -> None:
     steps = [step(0, 900), step(1, 100, data_ns=10), step(2, 800, captured=True), step(3, 700, hook_ns=500)]
     found = always_on.summary([*steps, step(4, 300, data_ns=20), step(5, 200, hook_ns=2)])
     assert found is not None
-    assert (found.steps, found.wall_ns, found.slowest_step, found.slowest_wall_ns) == (6, 200, 4, 300)
+    assert (found.steps, found.usual_steps, found.wall_ns) == (6, 3, 200)
+    assert (found.slowest_step, found.slowest_wall_ns) == (4, 300)
     assert (found.data_ns, found.forward_ns) == (15, None)
+
+
+def test_of_fewer_than_three_steps_none_is_the_slowest() -> None:
+    found = always_on.summary([step(0, 900), step(1, 100), step(2, 800, captured=True), step(3, 300)])
+    assert found is not None
+    assert (found.usual_steps, found.wall_ns) == (2, 200)
+    assert (found.slowest_step, found.slowest_wall_ns) == (None, None)
 
 
 def test_where_nothing_else_remains_disturbed_steps_are_used() -> None:
     captured = always_on.summary([step(0, 900), step(1, 100, captured=True)])
     assert captured is not None
-    assert captured.wall_ns == 100
+    assert (captured.usual_steps, captured.wall_ns) == (1, 100)
     first = always_on.summary([step(0, 900)])
     assert first is not None
     assert first.wall_ns == 900

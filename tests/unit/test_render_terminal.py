@@ -178,6 +178,15 @@ def test_names_beyond_the_encoding_do_not_fail() -> None:
     assert "gr??e (2 ranks)" in _text(report, "ascii")
 
 
+def test_the_recorded_steps_fit_into_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    recorded = always_on(120, data=3, forward=40, backward=60, optimizer=9)
+    many = replace(recorded, steps=9_999, usual_steps=9_990, slowest_step=9_998)
+    lines = _text(result(rank(0, device=None, always_on=many))).splitlines()
+    row = next(line for line in lines if "9,990 of 9,999" in line)
+    assert row.split()[-2:] == ["120", "9998"]
+
+
 def test_the_bars_tell_the_classes_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     parts = {"compute": 50, "all_gather": 20, "memcpy": 10, "data_loading": 10, "launch_bound": 5, "idle": 5}
@@ -217,7 +226,7 @@ def test_a_run_without_a_capture_shows_its_records_and_how_to_capture() -> None:
         )
     )
     assert "DeepSpeed ZeRO-3, bf16 · 2 ranks on node-a" in text
-    assert ["1", "10", "120", "3", "40", "60", "120", "step", "3"] in [line.split() for line in text.splitlines()]
+    assert ["1", "7", "of", "10", "120", "3", "40", "60", "120", "3"] in [line.split() for line in text.splitlines()]
     assert "optimizer" not in text
     assert "the job ended with exit code 1" in text
     assert "shardprof record --steps 5:10 -- torchrun train.py" in text
@@ -225,8 +234,8 @@ def test_a_run_without_a_capture_shows_its_records_and_how_to_capture() -> None:
 
 def test_of_many_recorded_ranks_three_are_shown() -> None:
     text = _text(result(*(rank(i, device=None, always_on=always_on(100 + i)) for i in range(33))))
-    rows = [line.split() for line in text.splitlines() if line.endswith("step 3")]
-    assert [row[:3] for row in rows] == [["32", "10", "132"], ["16", "10", "116"], ["0", "10", "100"]]
+    rows = [line.split() for line in text.splitlines() if " 7 of 10 " in line]
+    assert [(row[0], row[4]) for row in rows] == [("32", "132"), ("16", "116"), ("0", "100")]
 
 
 def test_equal_process_groups_are_counted() -> None:
@@ -251,6 +260,18 @@ def test_the_slowest_step_is_explained_by_its_classes() -> None:
     text = _text(result(rank(3, step(7, compute=50), step(8, compute=50), step(9, compute=52, all_gather=18))))
     assert "step 9 on rank 3, 70.0 ms: 20.0 ms over the median (step 7 on rank 3, 50.0 ms)" in text
     assert "all-gather +18.0 ms, compute +2.00 ms" in text
+
+
+def test_the_slowest_of_the_recorded_steps_and_of_the_captured_ones_are_told_apart() -> None:
+    steps = (step(7, compute=50), step(8, compute=50), step(9, compute=90))
+    text = _text(result(rank(0, *steps, always_on=always_on(60, forward=20))))
+    assert "slowest step  of the captured ones, step 9 on rank 0, 90.0 ms" in text
+    assert any(line.split() == ["0", "7", "of", "10", "60.0", "20.0", "60.0", "3"] for line in text.splitlines())
+    few = replace(always_on(60), usual_steps=2, slowest_step=None, slowest_wall_ns=None)
+    text = _text(result(rank(0, step(7, compute=50), always_on=few)))
+    assert "slowest" not in text
+    assert "in step" not in text
+    assert any(line.split() == ["0", "2", "of", "10", "60.0"] for line in text.splitlines())
 
 
 def test_even_steps_have_no_slowest() -> None:

@@ -65,8 +65,8 @@ def test_the_cpu_side_of_a_job_on_gpus_is_not_called_compute() -> None:
     doubt = Quality(code="no_device_activities", message="")
     sentence = _verdict(result(rank(0, step(compute=95, idle=5), device="cpu"), quality=(doubt,)))
     assert sentence == (
-        "Only the CPU's side was recorded: for 95 % of a step operators run there, but in a job on GPUs they launch work "
-        "rather than do it; what the GPUs did is not known."
+        "Only the CPU's side was recorded: for 95 % of a step operators run there, but in a job on GPUs they launch "
+        "work rather than do it; what the GPUs did is not known."
     )
 
 
