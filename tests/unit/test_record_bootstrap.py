@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,107 @@ def test_the_callback_comes_once_after_the_module_ran(bootstrap: ModuleType, pac
     assert "exec_module" not in vars(inner.__spec__.loader)
     importlib.reload(inner)
     assert seen == [1, 2]
+
+
+class ProxyLoader:
+    """What import hooks of tracing libraries put before a loader: a proxy transparent down to its `__dict__`."""
+
+    def __init__(self, loader: Loader) -> None:
+        object.__setattr__(self, "wrapped", loader)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return vars(object.__getattribute__(self, "wrapped"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "wrapped"), name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        assert module.__loader__ is module.__spec__.loader is self
+        object.__getattribute__(self, "wrapped").exec_module(module)
+
+
+class SlottedLoader:
+    """Has no `__dict__`."""
+
+    __slots__ = ("loader",)
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+
+
+class OldLoader:
+    """Knows `load_module` only."""
+
+    def __init__(self, _loader: Loader) -> None:
+        pass
+
+    def load_module(self, name: str) -> ModuleType:
+        return sys.modules.setdefault(name, ModuleType(name))
+
+
+class WrappingFinder:
+    """A finder whose specs have loaders of a certain kind."""
+
+    def __init__(self, kind: Callable[[Loader], Any]) -> None:
+        self.kind = kind
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = self.kind(spec.loader)
+        return spec
+
+
+@pytest.mark.parametrize("kind", [ProxyLoader, SlottedLoader])
+def test_a_loader_of_somebody_else_is_left_as_it_is(bootstrap: ModuleType, package: str, kind: type[Any]) -> None:
+    seen: list[int] = []
+    finder = bootstrap.AfterImport(pytest.fail)
+    sys.meta_path[:0] = [finder, WrappingFinder(kind)]
+    finder.when_imported(package, lambda: seen.append(sys.modules[package].value))
+    module = importlib.import_module(package)
+    assert module.value == 1
+    assert seen == [1]
+    assert type(module.__loader__) is kind
+
+
+@pytest.mark.filterwarnings("ignore::ImportWarning", "ignore::DeprecationWarning")
+def test_a_module_that_cannot_be_observed_is_imported_all_the_same(bootstrap: ModuleType, package: str) -> None:
+    logged: list[str] = []
+    finder = bootstrap.AfterImport(logged.append)
+    sys.meta_path[:0] = [finder, WrappingFinder(OldLoader)]
+    finder.when_imported(package, pytest.fail)
+    assert importlib.import_module(package).__name__ == package
+    (text,) = logged
+    assert package in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_helper"),
+    [
+        (["-c", "from multiprocessing.resource_tracker import main;main(3)"], True),
+        (["-X", "utf8", "-c", "from multiprocessing.forkserver import main; main(4)"], True),
+        (["/env/torch/_inductor/compile_worker/__main__.py", "--workers=2"], True),
+        (["train.py", "--out", "compile_worker_exp/a"], False),
+        (["-m", "train", "multiprocessing.forkserver"], False),
+        (["-u", "multiprocessing.resource_tracker.py"], False),
+    ],
+)
+def test_helpers_are_told_by_their_program(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, arguments: list[str], *, is_helper: bool
+) -> None:
+    """While `sitecustomize` runs, `sys.argv` is the program's place (`-c`, `-m` or the script) and its arguments."""
+    after = {"-c": 2, "-m": 2, "-X": 4, "-u": 2}.get(arguments[0], 1)
+    monkeypatch.setattr(sys, "orig_argv", ["python", *arguments])
+    monkeypatch.setattr(sys, "argv", ["first", *arguments[after:]])
+    assert bootstrap._is_helper() is is_helper
 
 
 def test_a_module_that_is_there_already_is_called_back_at_once(bootstrap: ModuleType) -> None:

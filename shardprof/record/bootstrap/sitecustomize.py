@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-# Processes that start beside a training and never train: importing torch there is no evidence of anything.
-HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "compile_worker")
+# Processes that start beside a training and never train, by the text after `-c` or the end of the script's path.
+HELPER_TEXTS = ("from multiprocessing.resource_tracker import", "from multiprocessing.forkserver import")
+HELPER_SCRIPT = os.path.join("torch", "_inductor", "compile_worker", "__main__.py")
 
 
 class AfterImport:
@@ -57,27 +59,39 @@ class AfterImport:
             self._searching.discard(name)
 
     def _observe(self, spec: ModuleSpec) -> None:
-        loader = spec.loader
-        if loader is None:
-            return
-        execute = loader.exec_module
+        def executed() -> None:
+            for callback in self._waiting.pop(spec.name, ()):
+                self._call(callback)
 
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            if module.__name__ == spec.name:
-                loader.__dict__.pop("exec_module", None)
-                for callback in self._waiting.pop(spec.name, ()):
-                    self._call(callback)
-
-        loader.__dict__["exec_module"] = (
-            exec_module  # on the instance: its type, which libraries look at, stays what it is
-        )
+        if hasattr(spec.loader, "exec_module"):
+            spec.loader = ObservedLoader(spec, executed)  # type: ignore[assignment]
+        elif spec.loader is not None:
+            self._log(f"{spec.name} is loaded by {spec.loader!r}, which has no exec_module: it is not seen")
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:
             callback()
         except Exception:
             self._log(_traceback())
+
+
+class ObservedLoader:
+    """Stands in for a module's loader, which may be a proxy of somebody else, until the module is executed."""
+
+    def __init__(self, spec: ModuleSpec, executed: Callable[[], None]) -> None:
+        self._spec = spec
+        self._loader: Any = spec.loader
+        self._executed = executed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Step aside, execute the module, tell. Part of the import system."""
+        self._spec.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        self._executed()
 
 
 class PackageFinder:
@@ -98,8 +112,7 @@ class PackageFinder:
 
 def install() -> None:
     """Wait for torch, then arm the agent; helper processes are left alone."""
-    arguments = getattr(sys, "orig_argv", sys.argv)
-    if any(helper in argument for argument in arguments for helper in HELPERS):
+    if _is_helper():
         return
     import json
 
@@ -123,6 +136,14 @@ def install() -> None:
 
     after_import.when_imported("torch", arm)
     sys.meta_path.insert(0, after_import)
+
+
+def _is_helper() -> bool:
+    """Told by the program: what the command line has between the interpreter's arguments and the program's own."""
+    return any(
+        program.startswith(HELPER_TEXTS) or program.endswith(HELPER_SCRIPT)
+        for program in sys.orig_argv[-len(sys.argv) :][:1]
+    )
 
 
 def run_shadowed() -> None:
