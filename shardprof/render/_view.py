@@ -21,6 +21,8 @@ GROUP_NAMES = {"communication": "exposed communication"}
 _WORTH_A_COLUMN = 0.005
 _WORTH_A_FIGURE = 0.01
 _MOST_DOUBTS = 8
+_NO_DOUBTS = {"not_compared"}
+"""Codes of `quality` that tell what is not computed yet: nothing to doubt in the figures that are shown."""
 _MOST_CAUSES = 3
 
 
@@ -178,7 +180,8 @@ def _doubts(result: Result, summary: Summary) -> tuple[str, ...]:
     if summary.empty_steps:
         doubts.append(f"{_named_steps(summary.empty_steps)} without work, left out of every figure")
     for doubt in result.quality:
-        doubts.append(doubt.message + ("" if doubt.count is None else f" ({doubt.count:,} in all)"))
+        if doubt.code not in _NO_DOUBTS:
+            doubts.append(doubt.message + ("" if doubt.count is None else f" ({doubt.count:,} in all)"))
     hidden = len(doubts) - _MOST_DOUBTS
     return (*doubts[:_MOST_DOUBTS], *((f"{hidden:,} more, see --format json",) if hidden > 0 else ()))
 

@@ -56,7 +56,7 @@ def render(result: Result, out: TextIO) -> None:
         emoji=False,
     )
     for part in _parts(view(result), console.width):
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
     for line in lines.getvalue().splitlines():
         out.write(_encodable(line.rstrip(), out.encoding) + "\n")
 
@@ -111,15 +111,27 @@ def _remarks(report: View, width: int) -> Iterator[Text]:
         ("slowest step", "cyan", [report.slowest] if report.slowest else []),
         ("links", "cyan", report.links),
         ("doubtful", "yellow", report.doubts),
-        ("next", "green", [f"{command}   # {purpose}" for command, purpose in report.next_commands]),
     )
-    column = max(len(label) for label, _, remarks in labelled if remarks) + _INDENT
+    column = max([len("next"), *(len(label) for label, _, remarks in labelled if remarks)]) + _INDENT
     for label, style, remarks in labelled:
-        lines = [line for remark in remarks for line in wrap(remark, width - column)]
-        for number, line in enumerate(lines):
-            text = _indented((label if number == 0 else "").ljust(column) + line)
-            text.stylize(style, 0, column + _INDENT)
-            yield text
+        yield from _labelled(label, style, column, [line for text in remarks for line in wrap(text, width - column)])
+    commands = [line for command, why in report.next_commands for line in _command(command, why, width - column)]
+    for text in _labelled("next", "green", column, commands):
+        text.no_wrap = True
+        yield text
+
+
+def _labelled(label: str, style: str, column: int, lines: Sequence[str]) -> Iterator[Text]:
+    for number, line in enumerate(lines):
+        text = _indented((label if number == 0 else "").ljust(column) + line)
+        text.stylize(style, 0, column + _INDENT)
+        yield text
+
+
+def _command(command: str, purpose: str, width: int) -> list[str]:
+    """A command with its purpose as a comment, on lines that can each be pasted: the command's own is never broken."""
+    together = f"{command}   # {purpose}"
+    return [together] if len(together) <= width else [*wrap(f"# {purpose}", width), command]
 
 
 def _table(table: Table, gap: int) -> RichTable:

@@ -26,6 +26,7 @@ from shardprof.analysis.result import Host, Result
 from shardprof.analysis.summary import summarize
 from shardprof.errors import ShardprofError
 from shardprof.render import terminal
+from shardprof.render._view import view
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import load
 
@@ -51,6 +52,13 @@ def _text(of: Result, encoding: str = "utf-8") -> str:
     terminal.render(of, out)
     out.flush()
     return raw.getvalue().decode(encoding)
+
+
+def _width(written: str) -> int:
+    """The longest line's width, but for the command at the end, which is never broken."""
+    lines = written.splitlines()
+    assert lines[-1].strip().startswith("shardprof report ")
+    return max(map(cell_len, lines[:-1]))
 
 
 def _on_a_terminal(columns: int, arguments: list[str], **environment: str) -> str:
@@ -123,7 +131,8 @@ def test_no_line_is_longer_than_the_terminal_is_wide(name: str, monkeypatch: pyt
         for width in (60, 80, 100, 160):
             monkeypatch.setenv("COLUMNS", str(width))
             lines = _text(report).splitlines()
-            assert max(map(cell_len, lines)) <= width
+            commands = {command for command, _ in view(report).next_commands}
+            assert [line for line in lines if cell_len(line) > width and line.strip() not in commands] == []
             assert lines == [line.rstrip() for line in lines]
             assert "\x1b" not in "".join(lines)
     assert reported
@@ -134,7 +143,7 @@ def test_a_terminal_gets_its_width_and_colour(trace: Path) -> None:
     bar_line = next(line for line in written.splitlines() if "█" in line)
     assert "\x1b[36m█" in bar_line
     plain = _on_a_terminal(72, [str(trace)], TERM="dumb")
-    assert max(map(cell_len, plain.splitlines())) == 72
+    assert _width(plain) == 72
 
 
 def test_no_color_is_respected(trace: Path) -> None:
@@ -150,7 +159,7 @@ def test_a_pipe_is_100_columns_unless_told_otherwise(trace: Path, columns: str |
     run = subprocess.run([*COMMAND, str(trace)], env=environment, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0
     assert run.stderr == ""
-    assert max(map(cell_len, run.stdout.splitlines())) == int(columns or 100)
+    assert _width(run.stdout) == int(columns or 100)
 
 
 def test_traces_cannot_talk_to_the_terminal(trace: Path) -> None:
@@ -171,6 +180,22 @@ def test_other_encodings_get_ascii_glyphs(trace: Path, encoding: str) -> None:
     assert run.returncode == 0
     assert b"%%%%" in run.stdout
     assert run.stdout.isascii()
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_command_is_never_broken(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    path = "runs/" + "20260101-" * 12
+    command = f"shardprof report {path} --format json"
+    lines = _text(result(rank(0, step(compute=1)), source={"paths": (path,)})).splitlines()
+    assert max(map(cell_len, lines[:-1])) <= width
+    assert lines[-2:] == ["  next  # all figures, for scripts", f"        {command}"]
+    short = _text(result(rank(0, step(compute=1)), source={"paths": ("runs",)})).splitlines()
+    assert short[-1] == (
+        "        shardprof report runs --format json"
+        if width < 75
+        else "  next  shardprof report runs --format json   # all figures, for scripts"
+    )
 
 
 def test_names_beyond_the_encoding_do_not_fail() -> None:
@@ -289,7 +314,9 @@ def test_a_run_that_did_not_end_well_says_so(exit_code: int | None, doubt: str) 
 def test_doubts_are_told_with_their_counts() -> None:
     doubts = [Quality(code="a", message="collectives whose size the trace does not tell", count=1204)]
     doubts += [Quality(code="b", message=f"doubt {i}") for i in range(20)]
+    doubts += [Quality(code="not_compared", message="an analysis that does not exist yet")]
     text = _text(result(rank(0, step(7, compute=9), step(8, empty=True, idle=1)), quality=tuple(doubts)))
+    assert "does not exist" not in text
     assert "step 8 without work, left out of every figure" in text
     assert "collectives whose size the trace does not tell (1,204 in all)" in text
     assert "14 more, see --format json" in text
