@@ -5,9 +5,12 @@ They lie in `shared/traces` beside the checkout, or where SHARDPROF_TRACES says.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +78,41 @@ def test_other_traces_report_what_they_have(
     assert (found["total"] is None) == (device is None)
 
 
-def test_data_loading_is_at_most_the_loaders_range(report: Report) -> None:
-    for name, golden in GOLDEN.items():
-        (rank,) = report(PLACE / name)["ranks"]
-        for step, expected in zip(rank["steps"], golden["exact"]["steps"], strict=False):
-            assert step["partition_ns"]["data_loading"] <= expected["data_loading_span_ns"]
+LOADING = ["dataloader-bound/workers0.json.gz", "dataloader-bound/workers4.json.gz"]
+LOADING += [f"dlrm-8rank-v100/worker{rank}.json.gz" for rank in range(8)]
+DEVICE_CATEGORIES = {"kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"}
+
+
+def loading_ns(trace: Path) -> dict[str, int]:
+    """By step: the time in which the main thread is inside the loader and nothing runs on the GPU, in one sweep."""
+    with gzip.open(trace, "rt") as text:
+        events = [event for event in json.load(text, parse_float=Decimal)["traceEvents"] if event.get("ph") == "X"]
+    main = next(event["tid"] for event in events if event["name"].startswith("ProfilerStep#"))
+    borders = []
+    for event in events:
+        is_main, name, device = event["tid"] == main, event["name"], event["cat"].lower() in DEVICE_CATEGORIES
+        if device or (is_main and (name.startswith("ProfilerStep#") or "__next__" in name)):
+            what = "device" if device else "loader" if "__next__" in name else name
+            begin, end = event["ts"], event["ts"] + event["dur"]
+            borders += [(int(begin * 1000), 1, what), (int(end * 1000), -1, what)]
+    found: Counter[str] = Counter()
+    active: Counter[str] = Counter()
+    before = 0
+    for time, change, what in sorted(borders):
+        if active["loader"] and not active["device"]:
+            found.update({step: time - before for step in active if step.startswith("Prof") and active[step]})
+        active[what] += change
+        before = time
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_data_loading_is_the_loader_beside_an_idle_gpu(name: str, report: Report) -> None:
+    expected = loading_ns(PLACE / name)
+    assert sum(expected.values()) > 0
+    steps = report(PLACE / name)["ranks"][0]["steps"]
+    found = {f"ProfilerStep#{step['step']}": step["partition_ns"]["data_loading"] for step in steps}
+    assert {step: ns for step, ns in found.items() if ns} == {step: ns for step, ns in expected.items() if ns}
 
 
 def test_eight_ranks_are_one_job(report: Report) -> None:
