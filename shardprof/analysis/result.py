@@ -179,18 +179,18 @@ class RankSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindSummary:
-    """One kind of communication, per step and rank. `payload_bytes` is None where a size is not known.
+    """One kind of communication, summed over the steps. `payload_bytes` is None where a size is not known.
 
-    `comm_ns` is the time it runs, `overlapped_ns` the part of that under compute. `exposed_ns` is what a step waits for
-    it; what it waits for two kinds at once counts for the first.
+    `comm_ns` is the time it runs, `overlapped_ns` the part of that under compute. `exposed_ns` is what steps wait for
+    it; what they wait for two kinds at once counts for the first.
     """
 
     kind: str
-    calls: float
-    payload_bytes: float | None
-    comm_ns: float
-    exposed_ns: float
-    overlapped_ns: float
+    calls: int
+    payload_bytes: int | None
+    comm_ns: int
+    exposed_ns: int
+    overlapped_ns: int
 
     @property
     def overlapped_share(self) -> float | None:

@@ -2,7 +2,7 @@
 
 Step times are medians over the steps that hold work; of an even number the lower one, so that the median is a step
 that was measured and can be looked at. What the time went to is summed over the same steps instead, because parts
-have to add up to the whole and medians of parts do not; a kind of communication is written per step, as the mean.
+have to add up to the whole and medians of parts do not.
 """
 
 from __future__ import annotations
@@ -106,11 +106,11 @@ def _kinds(steps: Sequence[Step]) -> tuple[KindSummary, ...]:
         rows.append(
             KindSummary(
                 kind=kind,
-                calls=calls / len(steps),
-                payload_bytes=sum(known) / len(steps) if known and len(known) == len(sizes) else None,
-                comm_ns=comm_ns / len(steps),
-                exposed_ns=sum(step.partition_ns.get(kind, 0) for step in steps) / len(steps),
-                overlapped_ns=sum(step.overlapped_ns.get(kind, 0) for step in steps) / len(steps),
+                calls=calls,
+                payload_bytes=sum(known) if known and len(known) == len(sizes) else None,
+                comm_ns=comm_ns,
+                exposed_ns=sum(step.partition_ns.get(kind, 0) for step in steps),
+                overlapped_ns=sum(step.overlapped_ns.get(kind, 0) for step in steps),
             )
         )
     return tuple(rows)

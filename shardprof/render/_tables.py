@@ -76,14 +76,13 @@ def _short_hosts(hosts: Collection[str]) -> dict[str, str]:
 
 def communication_table(steps: StepsSummary, collectives: Sequence[Collective], window: str) -> Table:
     """What each kind of communication moves and costs in a `window` ("step" or "trace")."""
-    scale = time_scale(kind.exposed_ns for kind in steps.kinds)
-    wall_ns = sum(steps.groups_ns.values()) / steps.count
+    scale = time_scale(kind.exposed_ns / steps.count for kind in steps.kinds)
     groups = _groups_by_kind(collectives)
     columns = ("communication", "calls", "payload", "exposed", "share", "overlap", "group")
     told = len(columns) if any(groups.get(kind.kind) for kind in steps.kinds) else len(columns) - 1
     return Table(
         columns=columns[:told],
-        rows=tuple(_kind_row(kind, groups.get(kind.kind, ""), scale, wall_ns)[:told] for kind in steps.kinds),
+        rows=tuple(_kind_row(kind, steps, scale, groups.get(kind.kind, ""))[:told] for kind in steps.kinds),
         words=frozenset({"communication", "group"}),
         notes=(
             f"a {window} and rank, on average; exposed: outside compute, what two kinds share counts for the first; "
@@ -92,14 +91,14 @@ def communication_table(steps: StepsSummary, collectives: Sequence[Collective], 
     )
 
 
-def _kind_row(kind: KindSummary, groups: str, scale: Scale, wall_ns: float) -> tuple[str, ...]:
-    calls, overlapped = kind.calls, kind.overlapped_share
+def _kind_row(kind: KindSummary, steps: StepsSummary, scale: Scale, groups: str) -> tuple[str, ...]:
+    calls, overlapped = kind.calls / steps.count, kind.overlapped_share
     return (
         class_name(kind.kind).removesuffix(" communication"),
         "unknown" if not calls else f"{calls:,.0f}" if calls == round(calls) else f"{calls:,.1f}",
-        "unknown" if kind.payload_bytes is None else size(kind.payload_bytes),
-        f"{scale.figure(kind.exposed_ns)} {scale.unit}",
-        percent(kind.exposed_ns / wall_ns),
+        "unknown" if kind.payload_bytes is None else size(kind.payload_bytes / steps.count),
+        f"{scale.figure(kind.exposed_ns / steps.count)} {scale.unit}",
+        percent(kind.exposed_ns / sum(steps.groups_ns.values())),
         "" if overlapped is None else percent(overlapped),
         groups,
     )

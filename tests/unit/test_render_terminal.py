@@ -30,7 +30,7 @@ from shardprof.render._view import view
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import load
 
-from .builders import always_on, collective, rank, result, step
+from .builders import MS, always_on, collective, rank, result, step
 
 REPOSITORY = Path(__file__).parents[2]
 TRACES = Path(os.environ.get("SHARDPROF_TRACES", REPOSITORY.parent / "shared" / "traces"))
@@ -261,6 +261,20 @@ def test_of_many_recorded_ranks_three_are_shown() -> None:
     text = _text(result(*(rank(i, device=None, always_on=always_on(100 + i)) for i in range(33))))
     rows = [line.split() for line in text.splitlines() if " 7 of 10 " in line]
     assert [(row[0], row[4]) for row in rows] == [("32", "132"), ("16", "116"), ("0", "100")]
+
+
+def test_communication_is_told_a_step_and_rank() -> None:
+    one = replace(
+        step(7, compute=60, all_gather=40),
+        comm_calls={"all_gather": 3},
+        comm_bytes={"all_gather": 3_000_000},
+        comm_kind_ns={"all_gather": 80 * MS},
+        overlapped_ns={"all_gather": 40 * MS},
+    )
+    other = replace(one, comm_calls={"all_gather": 2}, comm_bytes={"all_gather": 1_000_000})
+    text = _text(result(rank(0, one), rank(1, other)))
+    row = next(line for line in text.splitlines() if line.startswith("  all-gather"))
+    assert row.split() == ["all-gather", "2.5", "2.00", "MB", "40.0", "ms", "40", "%", "50", "%"]
 
 
 def test_equal_process_groups_are_counted() -> None:

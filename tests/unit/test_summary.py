@@ -63,7 +63,7 @@ def test_without_any_step_there_are_no_figures() -> None:
     assert summarize(result(rank(0, step(empty=True, idle=9)))).steps is None
 
 
-def test_communication_is_a_mean_over_steps_and_ranks() -> None:
+def test_communication_is_summed_over_steps_and_ranks() -> None:
     one = replace(
         step(7, compute=10, all_gather=4),
         comm_calls={"all_gather": 3},
@@ -75,8 +75,8 @@ def test_communication_is_a_mean_over_steps_and_ranks() -> None:
     steps = summarize(result(rank(0, one), rank(1, other))).steps
     assert steps is not None
     (kind,) = steps.kinds
-    assert (kind.calls, kind.payload_bytes) == (2.5, 300)
-    assert (kind.comm_ns, kind.exposed_ns, kind.overlapped_ns) == (6 * MS, 3 * MS, 2 * MS)
+    assert (kind.calls, kind.payload_bytes) == (5, 600)
+    assert (kind.comm_ns, kind.exposed_ns, kind.overlapped_ns) == (12 * MS, 6 * MS, 4 * MS)
 
 
 def test_overlap_is_a_share_of_the_kinds_own_time() -> None:
