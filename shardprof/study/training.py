@@ -17,6 +17,7 @@ from shardprof.study.strategies import Settings, Trainer
 from shardprof.study.world import World
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+_MOST_SECONDS_TO_LET_GO = 5.0
 EVALUATION_BATCH_SIZE = 128  # a look at the test split costs few forward passes, each of which gathers the shards
 
 
@@ -70,10 +71,8 @@ def fit(
 
 @torch.no_grad()
 def count_correct(trainer: Trainer, loader: DataLoader[Batch], world: World) -> torch.Tensor:
-    """How many test images the whole job gets right; keep this tensor until the process group is gone.
+    """How many test images the whole job gets right.
 
-    (gloo's thread lets go of the tensors of a collective a little after the collective is over. Where it is then the
-    last to hold one, it waits for Python, and torch deadlocks or aborts if Python is just leaving.)
     The sampler repeats some images so that all ranks have as many; the repeated ones do not count.
     """
     trainer.eval()
@@ -86,7 +85,19 @@ def count_correct(trainer: Trainer, loader: DataLoader[Batch], world: World) -> 
         seen += len(labels)
     if dist.is_initialized():
         dist.all_reduce(correct)
+        _wait_until_gloo_lets_go(correct)
     return correct
+
+
+def _wait_until_gloo_lets_go(tensor: torch.Tensor) -> None:
+    """Return when only Python holds the tensor of the collective that is just over.
+
+    gloo's thread holds it a little longer. Where the thread is the last to let go it waits for Python, and if Python is
+    just leaving then, the job deadlocks or aborts ("terminate called without an active exception").
+    """
+    deadline = time.monotonic() + _MOST_SECONDS_TO_LET_GO
+    while tensor.device.type == "cpu" and tensor._use_count() > 1 and time.monotonic() < deadline:  # type: ignore[attr-defined]
+        time.sleep(0.001)
 
 
 def _step(trainer: Trainer, batches: Iterator[Batch], world: World, settings: Settings) -> torch.Tensor:
