@@ -10,9 +10,9 @@ import numpy as np
 
 from shardprof import engine
 from shardprof.analysis.result import Step, Total
-from shardprof.analysis.steps import StepWindows
 from shardprof.trace.activities import Activities, Collective
 from shardprof.trace.classes import CLASSES
+from shardprof.trace.steps import StepWindows
 
 _EMPTY_SHARE = 0.01
 """A step whose work is less than this share of the median step's holds none: the loader had run out."""

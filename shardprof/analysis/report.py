@@ -13,12 +13,13 @@ from shardprof.analysis import always_on, breakdown
 from shardprof.analysis.communication import CommunicationTable, launched_inside
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step
-from shardprof.analysis.steps import find_steps
+from shardprof.analysis.summary import summarize
 from shardprof.trace.activities import Collective
 from shardprof.trace.importers.kineto import distributed_info
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, RankRecord, read_lines
+from shardprof.trace.steps import find_steps
 
 _SHOWN_RANKS = 8
 
@@ -44,13 +45,14 @@ def analyse(run: Run) -> Result:
         doubts += rank_doubts
         identities.append(_identity(traces))
     ranks.sort(key=lambda rank: rank.rank)
-    return Result(
+    result = Result(
         source=_source(run, ranks, identities),
         step_source=sources.most_common(1)[0][0] if sources else "none",
         ranks=tuple(ranks),
         collectives=table.rows(),
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities))),
     )
+    return replace(result, summary=summarize(result))
 
 
 def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, list[str], list[Quality]]:

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from shardprof import render
 from shardprof.analysis.report import analyse
-from shardprof.analysis.summary import summarize
 from shardprof.trace.run import load
 
 
@@ -31,7 +29,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Report; a path that cannot be read raises ShardprofError."""
-    result = analyse(load(args.paths))
-    result = replace(result, summary=summarize(result))
-    render.output(args.format).render(result, sys.stdout)
+    render.output(args.format).render(analyse(load(args.paths)), sys.stdout)
     return 0

@@ -23,7 +23,6 @@ from rich.cells import cell_len
 
 from shardprof.analysis.report import analyse
 from shardprof.analysis.result import Host, Result
-from shardprof.analysis.summary import summarize
 from shardprof.errors import ShardprofError
 from shardprof.render import terminal
 from shardprof.render._view import view
@@ -39,11 +38,6 @@ SAMPLES = sorted(path.name for path in TRACES.glob("*") if path.is_dir())
 COMMAND = (sys.executable, "-c", "import sys; from shardprof.cli import main; sys.exit(main())", "report")
 
 needs_traces = pytest.mark.skipif(not SAMPLES, reason=f"the public traces are not in {TRACES}; set SHARDPROF_TRACES")
-
-
-def _report(path: Path) -> Result:
-    found = analyse(load([path]))
-    return replace(found, summary=summarize(found))
 
 
 def _text(of: Result, encoding: str = "utf-8") -> str:
@@ -110,7 +104,7 @@ def test_real_traces_read_as_reviewed(golden: Path, monkeypatch: pytest.MonkeyPa
     name, _, width = golden.stem.rpartition(".")
     monkeypatch.chdir(TRACES)
     monkeypatch.setenv("COLUMNS", width)
-    assert _text(_report(Path(name))) == golden.read_text()
+    assert _text(analyse(load([Path(name)]))) == golden.read_text()
 
 
 def test_there_are_reviewed_texts() -> None:
@@ -124,7 +118,7 @@ def test_no_line_is_longer_than_the_terminal_is_wide(name: str, monkeypatch: pyt
     folder = TRACES / name
     for path in sorted(folder.glob("*.json.gz")) if name != "dlrm-8rank-v100" else [folder]:
         try:
-            report = _report(path)
+            report = analyse(load([path]))
         except ShardprofError:
             continue
         reported += 1
