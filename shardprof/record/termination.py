@@ -1,8 +1,9 @@
 """Keeps the captured steps when SIGTERM comes, without keeping the process: torchrun sends it to a failed rank's peers.
 
 A Python handler runs only when the main thread comes back to the interpreter, which a rank that waits for a collective
-may never do. So a thread reads the signal too and, should the handler not begin in time, lets the signal kill the
-process as it would have done without shardprof.
+may never do; and the profiler stops when the GPU is done, which behind a dead peer's collective is never. So a thread
+reads the signal too and, should the handler not begin or not end in time, lets the signal kill the process as it would
+have done without shardprof.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-PATIENCE_S = 5.0
+BEGIN_WITHIN_S = 5.0
+SAVE_WITHIN_S = 15.0  # torchrun kills 30 s after the signal
 
 
 class TerminationGuard:
@@ -98,7 +101,9 @@ class TerminationGuard:
     def _wait_for_signal(self, reader: socket.socket) -> None:
         with reader:
             while received := reader.recv(64):
-                if signal.SIGTERM in received and not self._began.wait(PATIENCE_S):
+                if signal.SIGTERM in received:
+                    if self._began.wait(BEGIN_WITHIN_S):
+                        time.sleep(SAVE_WITHIN_S)  # most likely the process ends meanwhile
                     # signal.signal() works in the main thread only, and that one is stuck.
                     ctypes.CDLL(None).signal(int(signal.SIGTERM), None)
                     os.kill(os.getpid(), signal.SIGTERM)
