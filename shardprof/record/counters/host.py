@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import psutil
 
 from shardprof.record.counters import Values
 from shardprof.trace.schema import RANK_FILE, RankRecord, RunFolder, read_whole
+
+COUNTING_INTERVAL_S = 5.0  # it asks every process of the machine for its parent
 
 
 def open_source(run: RunFolder, host: str) -> HostSource:
@@ -25,6 +29,7 @@ class HostSource:
         self._host = host
         self._seen: set[str] = set()
         self._processes: dict[str, Any] = {}
+        self._counted_at = -math.inf
         psutil.cpu_percent()  # the first call only sets the reference point
 
     def sample(self) -> Values:
@@ -39,7 +44,20 @@ class HostSource:
                     values[subject] = _process(process)
             except psutil.Error:
                 del self._processes[subject]
+        self._count_processes(values)
         return values
+
+    def _count_processes(self, values: Values) -> None:
+        """How many processes each rank consists of, itself included."""
+        ranks = values.keys() & self._processes.keys()
+        if not ranks or time.monotonic() < self._counted_at + COUNTING_INTERVAL_S:
+            return
+        self._counted_at = time.monotonic()
+        children: dict[int, set[int]] = {}
+        for process in psutil.process_iter(["ppid"]):
+            children.setdefault(process.info["ppid"], set()).add(process.pid)
+        for subject in ranks:
+            values[subject]["processes"] = len(_family(self._processes[subject].pid, children))
 
     def _find_ranks(self) -> None:
         for folder in self._run.rank_folders():
@@ -69,7 +87,16 @@ def _process(process: Any) -> dict[str, float]:
             "cpu_system_s": cpu.system,
             "rss_bytes": process.memory_info().rss,
             "threads": process.num_threads(),
-            "processes": len(process.children(recursive=True)) + 1,
             "voluntary_context_switches": switches.voluntary,
             "involuntary_context_switches": switches.involuntary,
         }
+
+
+def _family(pid: int, children: dict[int, set[int]]) -> set[int]:
+    """`pid` and its descendants."""
+    family, unasked = {pid}, [pid]
+    while unasked:
+        found = children.get(unasked.pop(), set()) - family
+        family |= found
+        unasked += found
+    return family
