@@ -5,10 +5,12 @@ The configuration lies in that folder, since some launchers hand few variables o
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,9 +22,13 @@ BOOTSTRAP = Path(__file__).with_name("bootstrap") / "sitecustomize.py"
 
 
 def write_bootstrap(run: RunFolder, host: str, plan: CapturePlan) -> Path:
-    """Make the bootstrap folder of this node."""
+    """Make the bootstrap folder of this node: in the run, or where that is no entry of a path, a temporary one."""
     folder = run.host(host) / "bootstrap"
-    folder.mkdir()
+    if os.pathsep in str(folder):
+        folder = Path(tempfile.mkdtemp(prefix="shardprof-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    else:
+        folder.mkdir()
     shutil.copyfile(BOOTSTRAP, folder / BOOTSTRAP.name)
     config = {
         "run": str(run.root),
