@@ -63,10 +63,11 @@ class AfterImport:
             for callback in self._waiting.pop(spec.name, ()):
                 self._call(callback)
 
-        if hasattr(spec.loader, "exec_module"):
+        loader: Any = spec.loader
+        if hasattr(loader, "exec_module"):
             spec.loader = ObservedLoader(spec, executed)  # type: ignore[assignment]
-        elif spec.loader is not None:
-            self._log(f"{spec.name} is loaded by {spec.loader!r}, which has no exec_module: it is not seen")
+        elif loader is not None:
+            self._log(f"{spec.name} is loaded by {loader!r}, which has no exec_module: it is not seen")
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:
