@@ -1,8 +1,9 @@
 """The agent inside a process of the job: finds out whether it is a rank, and if so records it.
 
-`arm` installs hooks and nothing else. The first evidence of training, a process group joined or an optimizer built,
-makes the process claim its rank in the run folder. A process that never trains (launcher, data loading or compile
-worker) never claims, and one whose rank is taken does nothing further.
+`arm` installs hooks and nothing else. The first evidence of training, a process group joined or a phase of a step after
+an optimizer was built, makes the process claim its rank in the run folder: an optimizer alone may be there before the
+process group, which alone knows the rank where the environment does not. A process that never trains (launcher, data
+loading or compile worker) never claims, and one whose rank is taken says so once it trains.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import multiprocessing.util
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, cast
 
 from shardprof.record import frameworks, hooks
-from shardprof.record.claim import claim
+from shardprof.record.capture import CaptureRanges
+from shardprof.record.claim import RankTakenError, claim
 from shardprof.record.other_profilers import OtherProfilers
 from shardprof.record.rank_file import RankFile
 from shardprof.record.recorder import Describe, Recorder
@@ -40,7 +44,7 @@ def ours(method: Callable[Concatenate[Agent, Recorder, P], None]) -> Callable[Co
         try:
             method(agent, recorder, *args, **kwargs)
         except Exception as error:
-            agent.failed(method.__name__, error)
+            agent.failed(method.__name__.strip("_"), error)
         finally:
             recorder.hook_ns += time.monotonic_ns() - begin_ns
 
@@ -56,11 +60,8 @@ class Agent:
         self._config = config
         self._log = log
         self._is_armed = True
-
-    @property
-    def capturing(self) -> bool:
-        """Does the profiler record now, so that ranges are seen?"""
-        return self.recorder is not None and self.recorder.capture.recording
+        self._optimizer_thread: int | None = None
+        self._rival: RankTakenError | None = None
 
     def training_seen(self) -> None:
         """Evidence that this process trains: claim its rank, once."""
@@ -69,14 +70,22 @@ class Agent:
         self._is_armed = False
         try:
             self._claim()
+        except RankTakenError as error:
+            self._rival = error
         except Exception:
             self._log(traceback.format_exc())
             self._say("this process is not recorded, see the notes in the run folder")
 
-    @ours
-    def begin(self, recorder: Recorder, phase: str) -> None:
+    def optimizer_built(self) -> None:
+        """An optimizer was built: this process trains if this thread goes on to a phase of a step."""
+        self._optimizer_thread = threading.get_ident()
+
+    def begin(self, phase: str) -> None:
         """A phase of the step begins."""
-        recorder.begin(phase)
+        if self.recorder is None and threading.get_ident() == self._optimizer_thread:
+            self.training_seen()
+            self._tell_of_rival()
+        self._begin(phase)
 
     @ours
     def end(self, recorder: Recorder) -> None:
@@ -94,19 +103,19 @@ class Agent:
         recorder.marker.listen_to(source)
 
     @ours
-    def stepped(self, recorder: Recorder, source: Source) -> None:
-        """`source` says that a step ended."""
-        recorder.stepped(source)
+    def stepped(self, recorder: Recorder, source: Source, stepper: object) -> None:
+        """`stepper`, a `source`, says that a step ended."""
+        recorder.stepped(source, stepper)
 
     @ours
-    def uses(self, recorder: Recorder, framework: str, describe: Describe) -> None:
-        """A framework trains this rank."""
-        recorder.uses(framework, describe)
+    def uses(self, recorder: Recorder, framework: str, model: object, describe: Describe) -> None:
+        """Forward of a framework's model has begun."""
+        recorder.uses(framework, model, describe)
 
     @ours
-    def attempt(self, _recorder: Recorder, action: Callable[[], None]) -> None:
-        """Something that a framework's adapter has to do and that may fail."""
-        action()
+    def show(self, recorder: Recorder, make_ranges: Callable[[], CaptureRanges]) -> None:
+        """A framework has ranges for the captured steps."""
+        recorder.capture.show(make_ranges())
 
     @ours
     def make_way(self, recorder: Recorder) -> None:
@@ -124,7 +133,8 @@ class Agent:
         recorder.finish()
 
     def disarm_in_fork(self) -> None:
-        """A process forked from a rank (a DataLoader worker) is none."""
+        """A process forked from a rank (a DataLoader worker) is none; one forked before may become one by itself."""
+        self._optimizer_thread = self._rival = None
         if self.recorder is not None:
             self.recorder.capture.forget_in_fork()
             self.recorder = None
@@ -137,15 +147,24 @@ class Agent:
                 self.recorder.rank_file.dropped(f"{what}: {error!r}")
 
     def _claim(self) -> None:
-        claimed = claim(self._config)
-        if claimed is None:
-            return
-        folder, record = claimed
+        folder, record = claim(self._config)
         rank_file = RankFile(folder / RANK_FILE, record)
         plan = from_json(CapturePlan, self._config["plan"])
         self.recorder = Recorder(folder, rank_file, plan, self.others, self._say)
         atexit.register(self.finish)
+        if multiprocessing.parent_process() is not None:  # forked ones leave atexit out
+            multiprocessing.util.Finalize(None, self.finish, exitpriority=0)
         self._say(f"recording rank {record.rank} (pid {record.pid}, {record.host}) into {self._config['run']}")
+
+    @ours
+    def _begin(self, recorder: Recorder, phase: str) -> None:
+        recorder.begin(phase)
+
+    def _tell_of_rival(self) -> None:
+        rival, self._rival = self._rival, None
+        if rival is not None:
+            self._say(f"this process ({os.getpid()}) trains but is not recorded: {rival}")
+            self._log(f"a process that trains was not recorded: {rival}")
 
     def _current_step(self) -> int:
         return self.recorder.clock.step if self.recorder is not None else 0
@@ -174,4 +193,4 @@ def mark_step_by_user() -> None:
     """`shardprof.step()`: the script itself says that a step ended."""
     if _agent is not None:
         _agent.training_seen()
-        _agent.stepped(Source.USER)
+        _agent.stepped(Source.USER, _agent)

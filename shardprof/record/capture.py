@@ -11,8 +11,8 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler.profiler import _KinetoProfile
 
@@ -23,6 +23,16 @@ from shardprof.record.ranges import Range
 from shardprof.record.rank_file import RankFile
 from shardprof.record.termination import TerminationGuard
 from shardprof.trace.schema import CapturePlan, Window
+
+
+class CaptureRanges(Protocol):
+    """Ranges that somebody puts into the trace, by patches that are there while it is recorded only."""
+
+    def install(self) -> None:
+        """Recording begins."""
+
+    def remove(self) -> None:
+        """It is over; also called where it never began."""
 
 
 class Capture:
@@ -41,9 +51,24 @@ class Capture:
         self._step = 0
         self._profiler: _KinetoProfile | None = None
         self._step_range: Range | None = None
-        self._group_ranges = groups.GroupRanges()
+        self._ranges: list[CaptureRanges] = [groups.GroupRanges()]
         self._compressor = Compressor(self._compressed, self._not_compressed)
         self._termination = TerminationGuard(self._end_window)
+
+    @property
+    def has_begun(self) -> bool:
+        """Has the first window been opened?"""
+        return self._window > 0 or self._profiler is not None
+
+    @property
+    def profiling(self) -> bool:
+        """Is the profiler there, recording or warming up?"""
+        return self._profiler is not None
+
+    def show(self, ranges: CaptureRanges) -> None:
+        """From the next window on the trace has these ranges too."""
+        if type(ranges) not in map(type, self._ranges):
+            self._ranges.append(ranges)
 
     def step_begins(self, step: int) -> None:
         """Step `step` begins now: start, go on with, or end a window."""
@@ -84,14 +109,18 @@ class Capture:
     def _change(self, step: int) -> None:
         self._end_step_range()
         self._step = step
+        if not groups.captures_cuda_graph():  # the profiler synchronizes, which breaks it: the next mark catches up
+            self._open_or_close(step)
+        if self.recording:
+            self._step_range = Range(f"ProfilerStep#{step}")
+
+    def _open_or_close(self, step: int) -> None:
         if self._profiler is not None and step >= self._first_step + self._plan.steps:
             self._keep(self._end_window(), wait=False)
         if self._profiler is None and self._is_due(step):
             self._prepare()
         if self._profiler is not None and not self.recording and step >= self._first_step:
             self._start(self._profiler)
-        if self.recording:
-            self._step_range = Range(f"ProfilerStep#{step}")
 
     def _is_due(self, step: int) -> bool:
         return self._window < self._plan.repeat and step >= self._first_step - self._plan.warmup_steps
@@ -102,7 +131,7 @@ class Capture:
             self._window += 1
             return
         activities = [ProfilerActivity.CPU]
-        if torch.cuda.is_available():
+        if groups.uses_cuda():  # by now a training on a GPU does; one on the CPU would be made to, in every rank
             activities.append(ProfilerActivity.CUDA)
         shapes = self._plan.shapes if self._plan.shapes is not None else groups.need_ranges()
         profiler = _KinetoProfile(
@@ -117,8 +146,8 @@ class Capture:
         self._termination.install()
 
     def _start(self, profiler: _KinetoProfile) -> None:
-        if groups.need_ranges():
-            self._group_ranges.install()
+        for ranges in self._ranges:
+            ranges.install()
         profiler.start_trace()
         self.recording = True
 
@@ -130,7 +159,7 @@ class Capture:
         first_step, window = self._first_step, self._window
         self._profiler, self.recording, self._window = None, False, window + 1
         self._end_step_range()
-        self._group_ranges.remove()
+        self._remove_ranges()
         begin_ns = time.monotonic_ns()
         try:
             if not recorded:
@@ -144,19 +173,25 @@ class Capture:
         path = self._folder / ("trace.json" if window == 0 else f"trace.{window}.json")
         profiler.export_chrome_trace(str(path))
         if self._step == first_step:
-            self._rank_file.note(f"the capture ended inside step {first_step}, its first")
+            self._rank_file.note(
+                f"the capture ended inside step {first_step}, its first: {path.name} has no whole step"
+            )
+            return path
         export_ns = time.monotonic_ns() - begin_ns
-        last_step = max(first_step, self._step - 1)
         self._rank_file.put_window(
-            Window(first_step=first_step, last_step=last_step, file=path.name, export_ns=export_ns)
+            Window(first_step=first_step, last_step=self._step - 1, file=path.name, export_ns=export_ns)
         )
         return path
+
+    def _remove_ranges(self) -> None:
+        for ranges in self._ranges:
+            ranges.remove()
 
     def _give_up(self) -> None:
         """This window failed: go on as if it were over."""
         if self._profiler is not None:
             self._termination.remove()
-        self._group_ranges.remove()
+        self._remove_ranges()
         self._profiler, self.recording = None, False
         self._window += 1
 

@@ -16,8 +16,12 @@ from shardprof.record import groups
 from shardprof.trace.schema import RankRecord, RunFolder
 
 
-def claim(config: dict[str, Any]) -> tuple[Path, RankRecord] | None:
-    """The folder and the first record of this process's rank; None if another process has it."""
+class RankTakenError(Exception):
+    """Another process of the job has the rank; the message says which."""
+
+
+def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
+    """The folder and the first record of this process's rank. Raises RankTakenError."""
     rank = _rank()
     folder = RunFolder(Path(config["run"])).rank(rank)
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,7 +29,8 @@ def claim(config: dict[str, Any]) -> tuple[Path, RankRecord] | None:
     try:
         descriptor = os.open(folder / f"claim.{restart}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
-        return None
+        owner = (folder / f"claim.{restart}").read_text().strip()  # empty while it is being written
+        raise RankTakenError(f"rank {rank} is another process's ({owner or 'host and pid unknown'})") from None
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{config['host']} {os.getpid()}\n")
     if restart:

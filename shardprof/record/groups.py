@@ -38,6 +38,11 @@ def uses_cuda() -> bool:
     return bool(cuda.is_initialized())
 
 
+def captures_cuda_graph() -> bool:
+    """Is a CUDA graph being captured on the current stream?"""
+    return uses_cuda() and torch.cuda.is_current_stream_capturing()
+
+
 def process_groups() -> tuple[ProcessGroup, ...]:
     """The groups that this process knows, with the names that traces use."""
     if not is_distributed():
@@ -55,13 +60,15 @@ def process_groups() -> tuple[ProcessGroup, ...]:
 
 
 class GroupRanges:
-    """The ranges around collectives, while they are wanted."""
+    """The ranges around collectives, while they are wanted and where the backend needs them."""
 
     def __init__(self) -> None:
         self._originals: dict[str, Any] = {}
 
     def install(self) -> None:
         """Put a range around every method that launches a collective."""
+        if not need_ranges():
+            return
         for name in LAUNCHING:
             # From the class's own dictionary: attribute access would give a function that no longer binds.
             if (original := vars(dist.ProcessGroup).get(name)) is not None:

@@ -50,7 +50,7 @@ def _watch_optimizers(agent: Agent) -> None:
             kind = type(optimizer)
             if not hasattr(kind.step, "seen_by_shardprof"):
                 kind.step = _watched(agent, kind.step)
-            agent.training_seen()
+            agent.optimizer_built()
 
         return patch
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from shardprof.record import claim, groups
 from shardprof.record.capture import Capture
@@ -14,9 +18,19 @@ from shardprof.record.other_profilers import OtherProfilers
 from shardprof.record.ranges import Range
 from shardprof.record.rank_file import RankFile
 from shardprof.record.steps import DATA, Marker, Source, StepClock
-from shardprof.trace.schema import STEPS_FILE, CapturePlan, to_json
+from shardprof.trace.schema import STEPS_FILE, CapturePlan, read_steps, to_json
 
-Describe = Callable[[], dict[str, Any]]
+Describe = Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """A model seen in its forward: whose it is, how its settings are read, whether the forward was one of training."""
+
+    framework: str
+    model: weakref.ref[Any]
+    describe: Describe
+    trains: bool
 
 
 class Recorder:
@@ -31,11 +45,12 @@ class Recorder:
         self.capture = Capture(plan, folder, rank_file, others, say)
         self.hook_ns = 0
         self._thread = threading.get_ident()
-        self._steps_file = os.open(folder / STEPS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._steps_path = folder / STEPS_FILE
+        self._steps_file = os.open(self._steps_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._phase_range: Range | None = None
         self._just_stepped: object | None = None
         self._mark_is_due = False
-        self._framework: tuple[str, Describe] | None = None
+        self._used: Used | None = None
         self._has_begun = False
 
     def begin(self, phase: str) -> None:
@@ -61,24 +76,36 @@ class Recorder:
         if optimizer is self._just_stepped:
             return
         self._just_stepped = optimizer if self.clock.depth > 0 else None
-        if self.marker.optimizer_ends_step(optimizer):
+        self.stepped(Source.OPTIMIZER, optimizer)
+
+    def stepped(self, source: Source, stepper: object) -> None:
+        """An optimizer, an engine or the user says that the step is done."""
+        is_first = source > self.marker.source
+        if not self.marker.ends_step(source, stepper):
+            return
+        if is_first and not self.capture.has_begun:
+            self._take_back()
+        if not (is_first and self.clock.is_quiet):  # else it has just been ended, or none has begun
             self._end_step()
 
-    def stepped(self, source: Source) -> None:
-        """An engine or the user says that the step is done."""
-        if self.marker.ends_step(source):
-            self._end_step()
+    def uses(self, framework: str, model: Any, describe: Describe) -> None:
+        """Forward of `model`, which is `framework`'s, has just begun; `describe` is asked when the first step is over.
 
-    def uses(self, framework: str, describe: Describe) -> None:
-        """The phase that has just begun is `framework`'s; `describe` is asked when the first step is over."""
-        if self.clock.step == 0 and self.clock.depth == 1:
-            self._framework = (framework, describe)
+        Of several models the first one that is being trained counts, else the first one.
+        """
+        if self.clock.step > 0 or self.clock.depth != 1 or threading.get_ident() != self._thread:
+            return
+        trains = torch.is_grad_enabled() and model.training
+        if self._used is None or (trains and not self._used.trains):
+            self._used = Used(framework=framework, model=weakref.ref(model), describe=describe, trains=trains)
 
     def mark(self) -> None:
         """The step ends here."""
         self._mark_is_due = False
         self._end_range()
-        record = self.clock.mark(captured=self.capture.recording, hook_ns=self.hook_ns)
+        record = self.clock.mark(
+            captured=self.capture.recording, profiling=self.capture.profiling, hook_ns=self.hook_ns
+        )
         self.hook_ns = 0
         try:
             os.write(self._steps_file, f"{to_json(record)}\n".encode())
@@ -105,6 +132,12 @@ class Recorder:
         elif threading.get_ident() == self._thread:
             self.mark()
 
+    def _take_back(self) -> None:
+        """What was counted by others before is the first step of the source that now speaks up."""
+        records = read_steps(self._steps_path)
+        self.clock.take_back(records)
+        self.hook_ns += sum(record.hook_ns for record in records)
+
     def _end_range(self) -> None:
         phase_range, self._phase_range = self._phase_range, None
         if phase_range is not None:
@@ -118,12 +151,11 @@ class Recorder:
             "versions": claim.versions(),
             "process_groups": groups.process_groups(),
         }
-        if self._framework is not None:
-            name, describe = self._framework
-            self._framework = None  # it holds the model
-            known["framework"] = name
+        if self._used is not None:
+            known["framework"] = self._used.framework
             try:
-                known["settings"] = describe()
+                if (model := self._used.model()) is not None:
+                    known["settings"] = self._used.describe(model)
             except Exception as error:  # internals of a framework's other version
-                self.rank_file.note(f"the settings of {name} could not be read: {error!r}")
+                self.rank_file.note(f"the settings of {self._used.framework} could not be read: {error!r}")
         self.rank_file.update(**known)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Sequence
 from enum import IntEnum
 
 from shardprof.trace.schema import StepRecord
 
-DATA, FORWARD, BACKWARD, OPTIMIZER = "data", "forward", "backward", "optimizer"
+PHASES = DATA, FORWARD, BACKWARD, OPTIMIZER = "data", "forward", "backward", "optimizer"
 
 
 class StepClock:
@@ -33,6 +34,11 @@ class StepClock:
     def depth(self) -> int:
         """How many phases are open, one inside the other."""
         return len(self._open)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Has the step in progress had no phase so far?"""
+        return not (self._phase_ns or self._open)
 
     def begin(self, phase: str) -> bool:
         """A phase begins; True if it is not inside another one, whose time it would share."""
@@ -60,7 +66,16 @@ class StepClock:
         self._forward_seen = phase == FORWARD or (self._forward_seen and phase == DATA)
         return True
 
-    def mark(self, *, captured: bool, hook_ns: int) -> StepRecord:
+    def take_back(self, records: Sequence[StepRecord]) -> None:
+        """All steps so far, `records`, become the first part of the step in progress, which is number 0."""
+        for record in records:
+            for phase in PHASES:
+                if (duration_ns := getattr(record, f"{phase}_ns")) is not None:
+                    self._add(phase, duration_ns)
+        if records:
+            self.step, self._begin_ns = 0, records[0].begin_ns - self._offset_ns
+
+    def mark(self, *, captured: bool, profiling: bool, hook_ns: int) -> StepRecord:
         """The step ends now and the next one begins."""
         now_ns = time.monotonic_ns()
         record = StepRecord(
@@ -72,6 +87,7 @@ class StepClock:
             backward_ns=self._phase_ns.get(BACKWARD),
             optimizer_ns=self._phase_ns.get(OPTIMIZER),
             captured=captured,
+            profiling=profiling,
             hook_ns=hook_ns,
         )
         self.step += 1
@@ -106,32 +122,33 @@ class Marker:
     """Which of the events that could end a step do."""
 
     def __init__(self) -> None:
-        self._source = Source.OPTIMIZER
-        self._optimizer: weakref.ref[object] | None = None
+        self.source = Source.OPTIMIZER
+        self._stepper: weakref.ref[object] | None = None
         self._others: weakref.WeakSet[object] = weakref.WeakSet()
 
     def listen_to(self, source: Source) -> None:
         """From now on only `source` and those above it end steps."""
-        self._source = max(self._source, source)
+        if source > self.source:
+            self.source = source
+            self._believe(None)
 
-    def ends_step(self, source: Source) -> bool:
-        """Does this event of `source` end the step?"""
-        self.listen_to(source)
-        return source is self._source
+    def ends_step(self, source: Source, stepper: object) -> bool:
+        """Does this step of `stepper`, an optimizer or engine, end the training step?
 
-    def optimizer_ends_step(self, optimizer: object) -> bool:
-        """Does this optimizer's step end the training step?
-
-        With several optimizers the first one does; another that steps twice meanwhile takes its place.
+        With several of them the first one does; another that steps twice meanwhile takes its place.
         """
-        if not self.ends_step(Source.OPTIMIZER):
+        self.listen_to(source)
+        if source is not self.source:
             return False
-        current = self._optimizer() if self._optimizer is not None else None
-        if optimizer is current and not self._others:
+        current = self._stepper() if self._stepper is not None else None
+        if stepper is current and not self._others:
             return True  # every step of a training with one optimizer
-        if current is None or optimizer is current or optimizer in self._others:
-            self._optimizer = weakref.ref(optimizer)
-            self._others = weakref.WeakSet()
+        if current is None or stepper is current or stepper in self._others:
+            self._believe(stepper)
             return True
-        self._others.add(optimizer)
+        self._others.add(stepper)
         return False
+
+    def _believe(self, stepper: object | None) -> None:
+        self._stepper = weakref.ref(stepper) if stepper is not None else None
+        self._others = weakref.WeakSet()

@@ -6,6 +6,7 @@ Every recorder rebuilds run.json when its job ends; whichever is last completes 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from shardprof.trace.schema import (
     RunFolder,
     RunRecord,
     StepRecord,
-    read_lines,
+    read_steps,
     read_whole,
     write_whole,
 )
@@ -49,7 +50,7 @@ def complete(run: RunFolder) -> RunRecord:
         ranks=tuple(rank.rank for rank in ranks),
         process_groups=tuple(groups[key] for key in sorted(groups)),
         dropped_records=sum(rank.dropped_records for rank in ranks),
-        always_on_share=_always_on_share(run, ranks, record.plan.warmup_steps),
+        always_on_share=_always_on_share(run, ranks),
         outcome=_outcome(hosts, len(run.host_folders())),
     )
     write_whole(run.run_file, record)
@@ -70,14 +71,16 @@ def lines(run: RunFolder, record: RunRecord) -> Iterator[str]:
     """What to tell the user at the end."""
     if not record.ranks:
         yield (
-            "no rank was recorded: no process joined a process group or built a torch.optim.Optimizer; likely it ended "
-            "before training, does not use torch, or runs Python with -I or -E, which ignores PYTHONPATH"
+            "no rank was recorded: no process joined a process group or trained with a torch.optim.Optimizer; likely "
+            "it ended before training, does not use torch, or runs Python with -I or -E, which ignores PYTHONPATH"
         )
         return
     ranks = list(_read(RankRecord, [folder / RANK_FILE for folder in run.rank_folders()]))
     steps = max(len(_steps(run, rank)) for rank in ranks)
     yield f"recorded {_count(len(ranks), 'rank')}, {_count(steps, 'step')}, {_captured(ranks)}{_cost(record)}"
-    if not any(rank.windows for rank in ranks) and steps <= record.plan.first_step:
+    if steps == 0:
+        yield "no step end was seen: if the job did train, call shardprof.step() in its loop, once a step"
+    elif not any(rank.windows for rank in ranks) and steps <= record.plan.first_step:
         captured = max(1, min(steps, record.plan.steps))
         first = max(0, min(steps, record.plan.first_step) - captured)
         yield f"the capture was to begin at step {record.plan.first_step}: try `--steps {first}:{first + captured}`"
@@ -126,23 +129,22 @@ def _outcome(hosts: list[HostRecord], expected: int) -> Outcome | None:
     return Outcome(exit_code=failed[0] if failed else 0, ended_ns=max(outcome.ended_ns for outcome in outcomes))
 
 
-def _always_on_share(run: RunFolder, ranks: list[RankRecord], warmup_steps: int) -> float | None:
+def _always_on_share(run: RunFolder, ranks: list[RankRecord]) -> float | None:
     """The hooks' share of the steps that the profiler left alone; None where there are too few of them to tell."""
-    alone = [step for rank in ranks for step in _steps(run, rank) if _is_alone(step, rank, warmup_steps)]
+    pairs = itertools.chain.from_iterable(itertools.pairwise(_steps(run, rank)) for rank in ranks)
+    alone = [step for before, step in pairs if _is_alone(before, step)]
     if len(alone) < MIN_STEPS:
         return None
     return sum(step.hook_ns for step in alone) / sum(step.end_ns - step.begin_ns for step in alone)
 
 
-def _is_alone(step: StepRecord, rank: RankRecord, warmup_steps: int) -> bool:
+def _is_alone(before: StepRecord, step: StepRecord) -> bool:
     """Step 1 began with reading the settings, the step after a window with exporting its trace."""
-    if step.step <= 1 or step.captured:
-        return False
-    return not any(w.first_step - warmup_steps <= step.step <= w.last_step + 1 for w in rank.windows)
+    return step.step > 1 and not (before.profiling or step.profiling)
 
 
 def _steps(run: RunFolder, rank: RankRecord) -> list[StepRecord]:
-    return list(read_lines(StepRecord, run.rank(rank.rank) / STEPS_FILE))
+    return read_steps(run.rank(rank.rank) / STEPS_FILE)
 
 
 def _read(record_type: type[R], paths: list[Path]) -> Iterator[R]:

@@ -148,7 +148,8 @@ class RankRecord:
 class StepRecord:
     """One training step of one rank; phases are time on the main thread, None where the phase was not seen.
 
-    `hook_ns` is what shardprof's own hooks took of it, starting and exporting the profiler included.
+    `hook_ns` is what shardprof's own hooks took of it, starting and exporting the profiler included. `profiling` is
+    True while shardprof's profiler is there at all, `captured` while it records.
     """
 
     step: int
@@ -159,6 +160,7 @@ class StepRecord:
     backward_ns: int | None = None
     optimizer_ns: int | None = None
     captured: bool = False
+    profiling: bool = False
     hook_ns: int = 0
 
 
@@ -261,3 +263,14 @@ def read_lines(record_type: type[R], path: Path) -> Iterator[R]:
                 yield from_json(record_type, json.loads(line))
             except (ValueError, TypeError):
                 continue
+
+
+def read_steps(path: Path) -> list[StepRecord]:
+    """The steps of a rank. A line takes the place of those before it whose numbers are not below its own: they were
+    parts of one step."""
+    steps: list[StepRecord] = []
+    for record in read_lines(StepRecord, path):
+        while steps and steps[-1].step >= record.step:
+            steps.pop()
+        steps.append(record)
+    return steps

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shardprof.trace.schema import RankRecord, RunFolder, RunRecord, StepRecord, read_lines, read_whole
+from shardprof.trace.schema import RankRecord, RunFolder, RunRecord, StepRecord, read_steps, read_whole
 
 TIMEOUT_S = 240
 
@@ -37,7 +37,7 @@ class Recorded:
         return read_whole(RankRecord, self.folder.rank(rank) / "rank.json")
 
     def steps(self, rank: int = 0) -> list[StepRecord]:
-        return list(read_lines(StepRecord, self.folder.rank(rank) / "steps.jsonl"))
+        return read_steps(self.folder.rank(rank) / "steps.jsonl")
 
     def events(self, rank: int = 0, file: str = "trace.json.gz") -> list[dict[str, Any]]:
         """The complete events of a captured window."""
@@ -226,7 +226,16 @@ import torch, shardprof
 model = torch.nn.Linear(8, 8)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 shardprof.step()
-for _ in range(13):
+for _ in range(14):
+    for _ in range(3):
+        model(torch.ones(4, 8)).square().mean().backward(); optimizer.step(); optimizer.zero_grad()
+    shardprof.step()
+""",
+    "once_an_iteration": """
+import torch, shardprof
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(14):
     for _ in range(3):
         model(torch.ones(4, 8)).square().mean().backward(); optimizer.step(); optimizer.zero_grad()
     shardprof.step()

@@ -143,7 +143,9 @@ def test_deepspeed_ends_a_step_at_the_boundary_of_accumulation(deepspeed_run: An
     assert rank.settings["parameters"] == 3 * (32 * 32 + 32)
 
 
-@pytest.mark.parametrize("script", ["two_optimizers", "overflow", "in_backward", "by_hand", "loaders", "forks"])
+@pytest.mark.parametrize(
+    "script", ["two_optimizers", "overflow", "in_backward", "by_hand", "once_an_iteration", "loaders", "forks"]
+)
 def test_each_kind_of_loop_has_its_steps(marks: Any, script: str) -> None:
     rank = marks.rank_of[script]
     assert [step.step for step in marks.recorded.steps(rank)] == list(range(14))

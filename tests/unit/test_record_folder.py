@@ -144,18 +144,18 @@ def test_the_last_recorder_completes_the_run(tmp_path: Path) -> None:
 
 def test_the_always_on_share_leaves_the_profilers_steps_out(tmp_path: Path) -> None:
     run = join.join_run(tmp_path / "run", COMMAND, PLAN)
-    window = Window(first_step=7, last_step=11, file="trace.json.gz")
     steps = [
         StepRecord(
             step=step,
             begin_ns=step * 1000,
             end_ns=(step + 1) * 1000,
             captured=7 <= step <= 11,
+            profiling=5 <= step <= 11,
             hook_ns=10 if step in (2, 3, 4, 13, 14) else 900,
         )
         for step in range(15)
     ]
-    write_rank(run, rank_record(0, windows=(window,)), steps)
+    write_rank(run, rank_record(0), steps)  # a window without a whole step is not in the record
     assert summary.complete(run).always_on_share == pytest.approx(0.01)
 
 

@@ -24,7 +24,7 @@ def run_phase(clock: StepClock, phase: str) -> None:
 def one_step(clock: StepClock, *phases: str) -> StepRecord:
     for phase in phases:
         run_phase(clock, phase)
-    return clock.mark(captured=False, hook_ns=0)
+    return clock.mark(captured=False, profiling=False, hook_ns=0)
 
 
 def test_steps_follow_each_other_without_a_gap() -> None:
@@ -58,7 +58,7 @@ def test_a_phase_inside_another_is_part_of_it() -> None:
     assert not clock.end()
     assert clock.depth == 1
     assert clock.end()
-    record = clock.mark(captured=False, hook_ns=0)
+    record = clock.mark(captured=False, profiling=False, hook_ns=0)
     assert record.backward_ns is None
     assert record.optimizer_ns is not None
 
@@ -77,7 +77,7 @@ def test_a_first_step_that_begins_with_backward_has_no_forward_to_tell() -> None
 def test_a_phase_left_open_by_an_exception_ends_with_its_step() -> None:
     clock = StepClock()
     clock.begin(FORWARD)
-    clock.mark(captured=False, hook_ns=0)
+    clock.mark(captured=False, profiling=False, hook_ns=0)
     assert clock.depth == 0
     assert not clock.end()
     assert clock.begin(DATA)
@@ -95,28 +95,29 @@ def test_phases_never_exceed_their_step(steps: list[list[str]]) -> None:
 def test_of_two_optimizers_the_first_one_ends_steps() -> None:
     marker, first, second = Marker(), Optimizer(), Optimizer()
     turns = [first, second] * 3
-    assert [marker.optimizer_ends_step(optimizer) for optimizer in turns] == [True, False] * 3
+    assert [marker.ends_step(Source.OPTIMIZER, optimizer) for optimizer in turns] == [True, False] * 3
 
 
 def test_an_optimizer_that_steps_alone_takes_over() -> None:
     marker, first, second = Marker(), Optimizer(), Optimizer()
-    assert marker.optimizer_ends_step(first)
-    assert [marker.optimizer_ends_step(second) for _ in range(4)] == [False, True, True, True]
+    assert marker.ends_step(Source.OPTIMIZER, first)
+    assert [marker.ends_step(Source.OPTIMIZER, second) for _ in range(4)] == [False, True, True, True]
 
 
 def test_a_new_optimizer_replaces_one_that_is_gone() -> None:
     marker, first = Marker(), Optimizer()
-    marker.optimizer_ends_step(first)
+    marker.ends_step(Source.OPTIMIZER, first)
     del first
     gc.collect()
-    assert marker.optimizer_ends_step(Optimizer())
+    assert marker.ends_step(Source.OPTIMIZER, Optimizer())
 
 
 def test_the_engine_overrides_optimizers_and_the_user_both() -> None:
     marker, optimizer = Marker(), Optimizer()
-    assert marker.optimizer_ends_step(optimizer)
+    assert marker.ends_step(Source.OPTIMIZER, optimizer)
     marker.listen_to(Source.ENGINE)
-    assert not marker.optimizer_ends_step(optimizer)
-    assert marker.ends_step(Source.ENGINE)
-    assert marker.ends_step(Source.USER)
-    assert not marker.ends_step(Source.ENGINE)
+    assert not marker.ends_step(Source.OPTIMIZER, optimizer)
+    engine, user = Optimizer(), Optimizer()
+    assert marker.ends_step(Source.ENGINE, engine)
+    assert marker.ends_step(Source.USER, user)
+    assert not marker.ends_step(Source.ENGINE, engine)

@@ -20,7 +20,7 @@ def forward_of(agent: Agent, name: str, describe: Callable[[Any], dict[str, Any]
     def around(original: Function) -> Function:
         def call(module: Any, *args: Any, **kwargs: Any) -> Any:
             agent.begin(FORWARD)
-            agent.uses(name, lambda: describe(module))
+            agent.uses(name, module, describe)
             try:
                 return original(module, *args, **kwargs)
             finally:

@@ -55,7 +55,7 @@ def _announced(agent: Agent, construct: Function) -> Function:
         construct(engine, *args, **kwargs)
         agent.training_seen()
         agent.listen_to(Source.ENGINE)
-        agent.attempt(lambda: _show_ranges(agent))
+        agent.show(NvtxRanges)
 
     return init
 
@@ -69,7 +69,7 @@ def _counted(agent: Agent, step: Function) -> Function:
         try:
             result = step(engine, *args, **kwargs)
             if ends_step:
-                agent.stepped(Source.ENGINE)
+                agent.stepped(Source.ENGINE, engine)
             return result
         finally:
             agent.end()
@@ -84,35 +84,44 @@ def _is_boundary(engine: Any) -> bool:
         return False
 
 
-def _show_ranges(agent: Agent) -> None:
-    accelerator = importlib.import_module("deepspeed.accelerator").get_accelerator()
-    if getattr(accelerator, "seen_by_shardprof", False):
-        return
-    accelerator.seen_by_shardprof = True
-    ranges = _Ranges(agent)
-    replace(accelerator, "range_push", ranges.around_push)
-    replace(accelerator, "range_pop", ranges.around_pop)
+class NvtxRanges:
+    """DeepSpeed's own ranges as ranges of the trace."""
 
+    def __init__(self) -> None:
+        self._accelerator = importlib.import_module("deepspeed.accelerator").get_accelerator()
+        self._originals: dict[str, Function] = {}
+        self._open = threading.local()
 
-class _Ranges(threading.local):
-    """The ranges open on a thread, None for those that began outside a capture."""
+    def install(self) -> None:
+        """From now on what the accelerator pushes is a range."""
+        self._originals = {name: getattr(self._accelerator, name) for name in ("range_push", "range_pop")}
+        replace(self._accelerator, "range_push", self._around_push)
+        replace(self._accelerator, "range_pop", self._around_pop)
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._open: list[Range | None] = []
+    def remove(self) -> None:
+        """Leave the accelerator as it was, and no range open."""
+        while self._originals:
+            setattr(self._accelerator, *self._originals.popitem())
+        while self._stack:
+            self._stack.pop().close()
 
-    def around_push(self, original: Function) -> Function:
+    @property
+    def _stack(self) -> list[Range]:
+        """The ranges open on this thread. One that began before `install` is not among them: its pop finds none."""
+        stack: list[Range] = vars(self._open).setdefault("stack", [])
+        return stack
+
+    def _around_push(self, original: Function) -> Function:
         def range_push(message: str, *args: Any, **kwargs: Any) -> Any:
-            self._open.append(Range(message) if self._agent.capturing else None)
+            self._stack.append(Range(message))
             return original(message, *args, **kwargs)
 
         return range_push
 
-    def around_pop(self, original: Function) -> Function:
+    def _around_pop(self, original: Function) -> Function:
         def range_pop(*args: Any, **kwargs: Any) -> Any:
-            shown = self._open.pop() if self._open else None
-            if shown is not None:
-                shown.close()
+            if self._stack:
+                self._stack.pop().close()
             return original(*args, **kwargs)
 
         return range_pop

@@ -27,11 +27,11 @@ def install(agent: Agent) -> None:
     """Time forward from the root's pre-hook to its post-hook."""
 
     def around_pre(original: Function) -> Function:
-        def pre_forward(state: Any, *args: Any, **kwargs: Any) -> Any:
+        def pre_forward(state: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
             if _forward_root(state) is None:
                 agent.begin(FORWARD)
-                agent.uses("FSDP2", lambda: describe(state))
-            return original(state, *args, **kwargs)
+                agent.uses("FSDP2", module, describe)
+            return original(state, module, *args, **kwargs)
 
         return pre_forward
 
@@ -56,8 +56,9 @@ def _forward_root(state: Any) -> Any:
     return getattr(getattr(state, "_state_ctx", None), "iter_forward_root", None)
 
 
-def describe(state: Any) -> dict[str, Any]:
+def describe(module: Any) -> dict[str, Any]:
     """The settings of the module tree below an FSDP2 root."""
+    state = importlib.import_module(MODULE)._get_module_fsdp_state(module)
     groups = [group for each in state._state_ctx.all_states for group in each._fsdp_param_groups]
     parameters = [parameter.sharded_param for group in groups for parameter in group.fsdp_params]
     inner = [group for group in groups if group not in state._fsdp_param_groups] or groups
