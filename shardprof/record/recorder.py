@@ -91,12 +91,13 @@ class Recorder:
     def uses(self, framework: str, model: Any, describe: Describe) -> None:
         """Forward of `model`, which is `framework`'s, has just begun; `describe` is asked when the first step is over.
 
-        Of several models the first one that is being trained counts, else the first one.
+        Of several models that still exist the first one that is being trained counts, else the first one.
         """
         if self.clock.step > 0 or self.clock.depth != 1 or threading.get_ident() != self._thread:
             return
         trains = torch.is_grad_enabled() and model.training
-        if self._used is None or (trains and not self._used.trains):
+        used = self._used
+        if used is None or used.model() is None or (trains and not used.trains):
             self._used = Used(framework=framework, model=weakref.ref(model), describe=describe, trains=trains)
 
     def mark(self) -> None:
