@@ -240,6 +240,26 @@ for _ in range(14):
         model(torch.ones(4, 8)).square().mean().backward(); optimizer.step(); optimizer.zero_grad()
     shardprof.step()
 """,
+    "teacher": """
+import gc, weakref, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+before = DistributedDataParallel(torch.nn.Linear(8, 16))
+before(torch.ones(4, 8))
+gone = weakref.ref(before)
+del before; gc.collect()
+assert gone() is None, "a model that is no longer used is not kept"
+model, teacher = (DistributedDataParallel(torch.nn.Linear(8, 8, bias=bias)) for bias in (False, True))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(14):
+    with torch.no_grad():
+        teacher(torch.ones(4, 8))
+    model(torch.ones(4, 8)).square().mean().backward(); optimizer.step(); optimizer.zero_grad()
+    with torch.no_grad():
+        teacher(torch.ones(4, 8))
+dist.destroy_process_group()
+print("taught", flush=True)
+""",
     "own_profiler": """
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule

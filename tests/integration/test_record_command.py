@@ -202,14 +202,18 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for _ in range(10):
     model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
 print("ready", flush=True)
-if sys.argv[1] == "in-python":
+if sys.argv[1] == "in-saving":
+    import shardprof.record.termination
+    shardprof.record.termination.SAVE_WITHIN_S = 1
+    torch.profiler.profiler._KinetoProfile.stop_trace = lambda _: time.sleep(120)
+if sys.argv[1] != "in-c++":
     time.sleep(120)
 wait = datetime.timedelta(seconds=120)
 torch.distributed.TCPStore("localhost", 0, 1, True, timeout=wait).get("never set")
 """
 
 
-@pytest.mark.parametrize(("where", "windows"), [("in-python", 1), ("in-c++", 0)])
+@pytest.mark.parametrize(("where", "windows"), [("in-python", 1), ("in-saving", 0), ("in-c++", 0)])
 def test_sigterm_while_capturing_keeps_what_it_can_and_kills_all_the_same(
     start_job: StartJob, read_run: ReadRun, tmp_path: Path, where: str, windows: int
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -144,7 +145,8 @@ def test_deepspeed_ends_a_step_at_the_boundary_of_accumulation(deepspeed_run: An
 
 
 @pytest.mark.parametrize(
-    "script", ["two_optimizers", "overflow", "in_backward", "by_hand", "once_an_iteration", "loaders", "forks"]
+    "script",
+    ["two_optimizers", "overflow", "in_backward", "by_hand", "once_an_iteration", "teacher", "loaders", "forks"],
 )
 def test_each_kind_of_loop_has_its_steps(marks: Any, script: str) -> None:
     rank = marks.rank_of[script]
@@ -161,6 +163,22 @@ def test_only_what_trains_is_a_rank(marks: Any) -> None:
 def test_a_signal_to_a_forked_child_is_the_childs_alone(marks: Any) -> None:
     assert b"survived\n" in marks.recorded.stdout
     assert [window.last_step for window in marks.recorded.rank(marks.rank_of["forks"]).windows] == [11]
+
+
+def test_the_model_in_training_is_described_and_none_is_kept(marks: Any) -> None:
+    assert b"taught\n" in marks.recorded.stdout
+    rank = marks.recorded.rank(marks.rank_of["teacher"])
+    assert (rank.framework, rank.settings["parameters"]) == ("DDP", 8 * 8)
+
+
+def test_parts_of_the_first_step_by_hand_are_that_step(marks: Any) -> None:
+    folder = marks.recorded.folder.rank(marks.rank_of["once_an_iteration"])
+    written = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in written] == [0, 1, 2, *range(14)]
+    parts, whole = written[:3], written[3]
+    assert (whole["begin_ns"], parts[-1]["end_ns"]) <= (parts[0]["begin_ns"], whole["end_ns"])
+    assert whole["optimizer_ns"] == sum(part["optimizer_ns"] for part in parts)
+    assert whole["hook_ns"] >= sum(part["hook_ns"] for part in parts)
 
 
 def test_the_data_wait_of_workers_is_seen(marks: Any) -> None:
@@ -249,6 +267,15 @@ def test_a_job_too_short_for_the_plan_says_which_steps_to_capture(record_job: Re
     assert set(profiler_steps(again)) >= {0, 1, 2}
 
 
+def test_a_window_without_a_whole_step_counts_as_none(record_job: RecordJob, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(EARLY)
+    recorded = record_job(tmp_path, "python", "train.py", "7")
+    assert recorded.rank().windows == ()
+    assert "no step captured" in recorded.stderr
+    assert "try `--steps 2:7`" in recorded.stderr
+    assert profiler_steps(recorded) == [7], "what was captured of it is kept"
+
+
 def test_windows_repeat_from_the_end_of_the_last_one(record_job: RecordJob, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(EARLY)
     recorded = record_job(tmp_path, "python", "train.py", "12", options=("--steps", "2:4", "--repeat", "2"))
@@ -308,6 +335,56 @@ def test_ranks_that_the_script_spawns_itself(
     assert recorded.exit_code == 0
     assert recorded.run.ranks == (0, 1)
     assert [len(recorded.steps(rank)) for rank in (0, 1)] == [4, 4]
+
+
+FORKED = """
+import multiprocessing, torch
+import torch.distributed as dist
+def work(rank):
+    model = torch.nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    dist.init_process_group("gloo", store=dist.FileStore("store", 2), rank=rank, world_size=2)
+    model = torch.nn.parallel.DistributedDataParallel(model)
+    for _ in range(9):
+        model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
+    dist.destroy_process_group()
+ranks = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(2)]
+for rank in ranks:
+    rank.start()
+for rank in ranks:
+    rank.join()
+    assert rank.exitcode == 0
+"""
+
+
+@pytest.fixture(scope="module")
+def forked_run(record_job: RecordJob, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Forked ranks that know their number only once they join their group; then another training in the same job."""
+    cwd = tmp_path_factory.mktemp("forked")
+    (cwd / "forked.py").write_text(FORKED)
+    (cwd / "train.py").write_text(EARLY)
+    return record_job(cwd, "bash", "-c", "python forked.py && python train.py 2", out=f"compile_worker{os.pathsep}30")
+
+
+def test_ranks_that_build_their_optimizer_before_they_join_a_group(forked_run: Any) -> None:
+    assert forked_run.run.ranks == (0, 1)
+    assert [len(forked_run.steps(rank)) for rank in (0, 1)] == [9, 9]
+    assert {forked_run.rank(rank).framework for rank in (0, 1)} == {"DDP"}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_forked_ranks_keep_an_open_window(forked_run: Any, rank: int) -> None:
+    assert [(w.first_step, w.last_step) for w in forked_run.rank(rank).windows] == [(7, 8)]
+    assert {7, 8} <= set(profiler_steps(forked_run, rank))
+
+
+def test_a_second_training_in_one_job_is_told_of(forked_run: Any) -> None:
+    assert forked_run.exit_code == 5, "that of the second one"
+    owner = f"{forked_run.rank().host} {forked_run.rank().pid}"
+    (host,) = forked_run.folder.host_folders()
+    (note,) = json.loads((host / "host.json").read_text())["notes"]
+    assert f"rank 0 is another process's ({owner})" in note
+    assert forked_run.stderr.count("trains but is not recorded: rank 0 is") == 1
 
 
 WITHOUT_SHARDPROF = """

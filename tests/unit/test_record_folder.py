@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -170,6 +171,14 @@ def test_a_rank_that_was_killed_early_is_no_obstacle(tmp_path: Path) -> None:
     assert "no rank was recorded" in next(summary.lines(run, record))
 
 
+def test_a_job_without_a_step_end_is_told_what_helps(tmp_path: Path) -> None:
+    run = join.join_run(tmp_path / "run", COMMAND, PLAN)
+    write_rank(run, rank_record(0), [])
+    text = "\n".join(summary.lines(run, summary.complete(run)))
+    assert "shardprof.step()" in text
+    assert "--steps" not in text
+
+
 def test_failures_in_the_job_are_noted_once(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.host("a").mkdir(parents=True)
@@ -254,9 +263,14 @@ def test_the_host_source_samples_this_very_process(tmp_path: Path) -> None:
     write_rank(run, rank_record(4, pid=os.getpid()), [])
     write_rank(run, rank_record(5, pid=os.getpid(), host="b"), [])
     (source,) = open_sources(run, "a", pytest.fail)
-    values = source.sample()
+    with subprocess.Popen(["sh", "-c", "sh -c 'echo; read line'; true"], stdin=-1, stdout=-1) as family:
+        assert family.stdout is not None
+        family.stdout.readline()
+        values = source.sample()
+        family.communicate(b"\n")
     assert values["rank 4"]["rss_bytes"] > 1e6
-    assert values["rank 4"]["processes"] >= 1
+    assert values["rank 4"]["processes"] >= 3
+    assert "processes" not in source.sample()["rank 4"], "they are counted every few seconds only"
     assert "rank 5" not in values
     assert "lo" in values
     (run.rank(4) / "rank.json").unlink()

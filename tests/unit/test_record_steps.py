@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,10 +93,11 @@ def test_phases_never_exceed_their_step(steps: list[list[str]]) -> None:
         assert sum(part for part in parts if part is not None) <= record.end_ns - record.begin_ns
 
 
-def test_of_two_optimizers_the_first_one_ends_steps() -> None:
+@pytest.mark.parametrize("source", [Source.OPTIMIZER, Source.ENGINE])
+def test_of_two_optimizers_or_engines_the_first_one_ends_steps(source: Source) -> None:
     marker, first, second = Marker(), Optimizer(), Optimizer()
     turns = [first, second] * 3
-    assert [marker.ends_step(Source.OPTIMIZER, optimizer) for optimizer in turns] == [True, False] * 3
+    assert [marker.ends_step(source, stepper) for stepper in turns] == [True, False] * 3
 
 
 def test_an_optimizer_that_steps_alone_takes_over() -> None:
