@@ -96,7 +96,6 @@ class Capture:
     def forget_in_fork(self) -> None:
         """In a forked child: the profiler is the parent's."""
         self._profiler, self.recording = None, False
-        self._termination.forget_in_fork()
 
     @property
     def _first_step(self) -> int:

@@ -31,6 +31,10 @@ class TerminationGuard:
         self._installed = False
         self._is_held = False
         self._wakeup: tuple[socket.socket, socket.socket] | None = None
+        self._mask: set[int] | None = None
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._forget_in_fork
+        )
 
     def install(self) -> None:
         """Take SIGTERM over where nobody else has; only the main thread may."""
@@ -56,13 +60,6 @@ class TerminationGuard:
             writer.close()  # the thread reads the end of the stream and goes
             self._wakeup = None
 
-    def forget_in_fork(self) -> None:
-        """In a forked child: SIGTERM is not ours there, nor to be passed to the parent by the shared socket."""
-        if self._installed:
-            self._installed = False
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """While the profiler changes its state it cannot be stopped: a signal that comes inside counts afterwards."""
@@ -73,6 +70,24 @@ class TerminationGuard:
             self._is_held = False
             if self._began.is_set():
                 self._save_and_die()
+
+    def _before_fork(self) -> None:
+        """Hold SIGTERM back: Python drops one that reaches the child while it still has our handler."""
+        if self._installed:
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _after_fork(self) -> None:
+        mask, self._mask = self._mask, None
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _forget_in_fork(self) -> None:
+        """SIGTERM is not ours in the child, nor to be passed to the parent by the shared socket."""
+        if self._installed:
+            self._installed = False
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._after_fork()
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._began.set()
