@@ -20,7 +20,7 @@ from shardprof.trace.schema import (
     RunFolder,
     RunRecord,
     StepRecord,
-    read_lines,
+    read_steps,
     read_whole,
 )
 
@@ -243,7 +243,7 @@ def _rank_traces(
         rank=rank,
         host=source.host,
         record=source.record,
-        steps=tuple(read_lines(StepRecord, source.steps_file)) if source.steps_file else (),
+        steps=tuple(read_steps(source.steps_file)) if source.steps_file else (),
         traces=tuple(traces),
         quality=tuple(doubts),
     )

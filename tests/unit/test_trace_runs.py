@@ -211,6 +211,13 @@ def test_a_broken_line_of_the_right_form_is_left_out(tmp_path: Path, report: Rep
     assert report(tmp_path)["ranks"][0]["always_on"]["steps"] == 3
 
 
+def test_a_line_of_a_step_takes_the_place_of_its_parts(tmp_path: Path, report: Report) -> None:
+    folder = record_rank(tmp_path, 0, world_size=1, steps=3)
+    with (folder / "steps.jsonl").open("a") as lines:  # the script's first shardprof.step(): all so far was step 0
+        lines.write(to_json(StepRecord(step=0, begin_ns=0, end_ns=290)) + "\n")
+    assert report(tmp_path)["ranks"][0]["always_on"]["steps"] == 1
+
+
 def test_what_only_looks_like_a_rank_folder_is_none(tmp_path: Path, report: Report) -> None:
     record_run(tmp_path, {0: "node-a"}, world_size=1)
     (tmp_path / "ranks" / "00000.bak").mkdir()
