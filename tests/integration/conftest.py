@@ -145,6 +145,7 @@ for step, (batch,) in enumerate(DataLoader(TensorDataset(torch.randn(14 * 4, 32)
     optimizer.zero_grad()
     if dist.get_rank() == 0:
         print(step, loss.item().hex())
+import time; time.sleep(0.3)  # until gloo lets go of its tensors: torch may abort at exit otherwise
 dist.destroy_process_group()
 """
 
@@ -257,6 +258,7 @@ for _ in range(14):
     model(torch.ones(4, 8)).square().mean().backward(); optimizer.step(); optimizer.zero_grad()
     with torch.no_grad():
         teacher(torch.ones(4, 8))
+import time; time.sleep(0.3)  # until gloo lets go of its tensors: torch may abort at exit otherwise
 dist.destroy_process_group()
 print("taught", flush=True)
 """,

@@ -292,6 +292,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
 for step in range(9 + attempt):
     model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
+import time; time.sleep(0.3)  # until gloo lets go of its tensors: torch may abort at exit otherwise
 dist.destroy_process_group()
 sys.exit(1 - attempt)
 """
@@ -321,6 +322,7 @@ def work(rank, port):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(4):
         model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
+    import time; time.sleep(0.3)  # until gloo lets go of its tensors: torch may abort at exit otherwise
     dist.destroy_process_group()
 if __name__ == "__main__":
     torch.multiprocessing.spawn(work, (sys.argv[1],), nprocs=2)
@@ -347,6 +349,7 @@ def work(rank):
     model = torch.nn.parallel.DistributedDataParallel(model)
     for _ in range(9):
         model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
+    import time; time.sleep(0.3)  # until gloo lets go of its tensors: torch may abort at exit otherwise
     dist.destroy_process_group()
 ranks = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(2)]
 for rank in ranks:
