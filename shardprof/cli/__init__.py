@@ -72,7 +72,7 @@ def _overview(names: list[str]) -> argparse.ArgumentParser:
         summaries.append(f"  {name:<10} {doc.splitlines()[0]}")
     parser = argparse.ArgumentParser(
         prog="shardprof",
-        description="Where did the time of a distributed training go, who is late, and what to change.\n\n"
+        description="Where the time of a distributed training went, step by step and rank by rank.\n\n"
         "commands:\n" + "\n".join(summaries) + "\n\nexample:\n"
         "  shardprof record -- torchrun --nproc-per-node 8 train.py\n  shardprof report",
         formatter_class=argparse.RawDescriptionHelpFormatter,
