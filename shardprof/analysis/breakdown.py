@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from shardprof import engine
-from shardprof.analysis.result import Step, Total
+from shardprof.analysis.result import Step, Total, sum_if_all_known
 from shardprof.trace.activities import Activities, Collective
 from shardprof.trace.classes import CLASSES
 from shardprof.trace.steps import StepWindows
@@ -91,11 +91,8 @@ def _calls_by_kind(collectives: Sequence[Collective]) -> dict[str, int]:
 
 
 def _payload_by_kind(collectives: Sequence[Collective]) -> dict[str, int | None]:
-    payload: dict[str, int | None] = {}
-    for kind in sorted({c.kind for c in collectives}):
-        sizes = [c.payload_bytes for c in collectives if c.kind == kind and c.payload_bytes is not None]
-        payload[kind] = sum(sizes) if sizes else None
-    return payload
+    kinds = sorted({c.kind for c in collectives})
+    return {kind: sum_if_all_known([c.payload_bytes for c in collectives if c.kind == kind]) for kind in kinds}
 
 
 def _mark_empty(rows: list[Step]) -> list[Step]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shardprof.analysis.result import Collective as CollectiveRow
+from shardprof.analysis.result import sum_if_all_known
 from shardprof.engine import Intervals
 from shardprof.trace.activities import Collective, ProcessGroup
 from shardprof.trace.classes import COMM_KINDS
@@ -55,14 +56,9 @@ def _row(kind: str, entry: _Sum) -> CollectiveRow:
         ranks=group.ranks if group else None,
         group_size=group.size if group else None,
         calls=entry.calls,
-        payload_bytes=_sum_if_all_known(entry.payload_bytes),
-        wire_bytes=_sum_if_all_known(entry.wire_bytes),
+        payload_bytes=sum_if_all_known(entry.payload_bytes),
+        wire_bytes=sum_if_all_known(entry.wire_bytes),
     )
-
-
-def _sum_if_all_known(sizes: Sequence[int | None]) -> int | None:
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None
 
 
 def launched_inside(collectives: Sequence[Collective], steps: Intervals) -> list[Collective]:

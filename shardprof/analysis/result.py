@@ -5,7 +5,7 @@ Times are nanoseconds, sizes bytes. None is "not measured", with a line in `qual
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,13 @@ from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.quality import Quality
 
 SCHEMA = "shardprof.report/1"
+
+
+def sum_if_all_known(sizes: Sequence[int | None]) -> int | None:
+    """The sum; None where a part of it was not measured, since the rest would pass for the whole."""
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "compute": ("compute",),

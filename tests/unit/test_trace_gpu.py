@@ -260,5 +260,16 @@ def test_several_gpus_in_one_file_are_said_to_be(trace: Report) -> None:
     assert "several_devices" in counts(trace(made))
 
 
+def test_a_sum_with_an_unknown_part_is_unknown(trace: Report) -> None:
+    made = Trace({}).step(1, 0, 100)
+    for i, dtype in enumerate(("Float", "Float4_of_tomorrow")):
+        told = {"Collective_name": "allreduce", "In_msg_nelems": 100, "Out_msg_nelems": 100, "dtype": dtype}
+        made.kernel("ncclDevKernel_AllReduce", 10 + 20 * i, 20 + 20 * i, **told)
+    rank = trace(made)
+    assert rank["steps"][0]["comm_bytes"] == {"all_reduce": None}
+    (row,) = rank["report"]["collectives"]
+    assert (row["calls"], row["payload_bytes"]) == (2, None)
+
+
 def counts(rank: dict[str, Any]) -> dict[str, int | None]:
     return {doubt["code"]: doubt["count"] for doubt in rank["report"]["quality"]}
