@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint tests/constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --constraint tests/constraints.txt
 NATIVE := build/native
 NATIVE_SOURCES := $(shell find native -name CMakeLists.txt -o -name '*.cmake' -o -name '*.cpp' -o -name '*.h')
 CPP := $(filter %.cpp %.h,$(NATIVE_SOURCES))
