@@ -22,6 +22,7 @@ have ninja || missing+=(ninja-build)
 have pkg-config || missing+=(pkg-config)
 has_header simdjson.h || missing+=(libsimdjson-dev)
 has_header isa-l/igzip_lib.h || missing+=(libisal-dev)
+has_header zstd.h || missing+=(libzstd-dev)
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 "$python" -c 'import os, sysconfig as s; raise SystemExit(not os.path.exists(s.get_path("include") + "/Python.h"))' ||
   missing+=(python3-dev)

@@ -13,16 +13,24 @@ class TraceFile:
     external_id: npt.NDArray[np.int64]
     stream: npt.NDArray[np.int64]
     detail_row: npt.NDArray[np.uint32]
-    detail_json: list[str]
+    detail: npt.NDArray[np.uint32]
+    details: list[str]
     names: list[str]
     categories: list[str]
     threads: list[str]
-    metadata_json: str
+    metadata: list[tuple[str, str]]
+    text_bytes: int
     lost_events: int
+    first_lost_byte: int
     truncated: bool
 
 def read_trace(
-    path: bytes, skip_categories: list[str], detail_name_prefixes: list[str], detail_argument: str
+    descriptor: int,
+    skip_categories: list[str],
+    detail_name_prefixes: list[str],
+    detail_mark: str,
+    detail_arguments: list[str],
+    max_text_bytes: int,
 ) -> TraceFile: ...
 def merge(intervals: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
 def intersect(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...

@@ -6,9 +6,7 @@ intervals. "Merged" means sorted, without empty, overlapping or touching interva
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -44,22 +42,33 @@ NOTHING: Intervals = np.empty((0, 2), dtype=np.int64)
 
 
 def read_trace(
-    path: Path, *, skip_categories: Sequence[str], detail_name_prefixes: Sequence[str], detail_argument: str
+    descriptor: int,
+    name: str,
+    *,
+    skip_categories: Sequence[str],
+    detail_name_prefixes: Sequence[str],
+    detail_mark: str,
+    detail_arguments: Sequence[str],
+    max_text_bytes: int | None = None,
 ) -> TraceFile:
-    """The events with a duration of a Kineto Chrome trace (plain or gzip), as columns in the order of the file.
+    """The events with a duration of a Kineto Chrome trace (plain, gzip or zstd), as columns in the order of the file.
 
-    Events of `skip_categories` cost no memory. The arguments of events whose name begins with one of
-    `detail_name_prefixes`, or that have a `detail_argument`, are kept as JSON text. What is damaged is left out and
-    counted. Raises UnreadableTraceError for what is no trace at all.
+    `descriptor` may be a pipe; `name` is for error messages. Events of `skip_categories` cost no memory. Of
+    events whose name begins with one of `detail_name_prefixes`, or that have the argument `detail_mark`, the
+    `detail_arguments` are kept, each different JSON object of them once. What is damaged is mended, or left out and counted. Raises UnreadableTraceError for what is no trace at all, and
+    for more text than `max_text_bytes` (None: than any honest trace has).
     """
+    options = (list(skip_categories), list(detail_name_prefixes), detail_mark, list(detail_arguments), max_text_bytes or 0)
     try:
-        return _native.read_trace(os.fsencode(path), list(skip_categories), list(detail_name_prefixes), detail_argument)
+        return _native.read_trace(descriptor, *options)
     except OSError as error:
-        raise UnreadableTraceError(f"{path} cannot be read: {error}", "look at the file and its permissions") from error
+        raise UnreadableTraceError(f"{name} cannot be read: {error}", "look at the file and its permissions") from error
+    except OverflowError as error:
+        raise UnreadableTraceError(f"{name}: {error}", "if it is a trace, allow more: --max-size 100G") from error
     except ValueError as error:
         raise UnreadableTraceError(
-            f"{path} is not readable as a trace: {error}",
-            "a trace is a Chrome trace of torch.profiler (.json or .json.gz), or a folder of them",
+            f"{name} is not readable as a trace: {error}",
+            "a trace is a Chrome trace of torch.profiler (.json, .json.gz or .json.zst), or a folder of them",
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from shardprof import cli
 # The same examples on every run, however slow the machine.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("steady")
+
+# A report that was kept would hide what the code under test makes of a trace.
+os.environ["SHARDPROF_CACHE"] = "0"
 
 BASE_NS = 1_790_857_026_000_000_000
 MAIN, WORKER, COMM = 1, 2, 9

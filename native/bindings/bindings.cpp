@@ -43,7 +43,7 @@ Matrix hand_over_set(shardprof::IntervalSet&& set) {
 
 // A view into the trace: the column lives as long as anything refers to it.
 template <typename T>
-Column<T> column(const shardprof::TraceFile& trace, const std::vector<T>& values) {
+Column<T> column(const shardprof::TraceFile& trace, const shardprof::Column<T>& values) {
   return Column<T>(values.data(), {values.size()}, nb::find(trace));
 }
 
@@ -58,19 +58,29 @@ nb::list texts(const std::vector<std::string>& values) {
   return list;
 }
 
-// Paths are bytes: a file's name need not be UTF-8.
-shardprof::TraceFile read_trace(const nb::bytes& path, std::vector<std::string> skip_categories,
-                                std::vector<std::string> detail_name_prefixes, std::string detail_argument) {
+nb::list members(const shardprof::TraceFile& trace) {
+  nb::list list;
+  for (const shardprof::Member& member : trace.metadata) {
+    list.append(nb::make_tuple(text(member.key), text(member.json)));
+  }
+  return list;
+}
+
+PyObject* exception_for(shardprof::ErrorCode code) {
+  if (code == shardprof::ErrorCode::cannot_read) return PyExc_OSError;
+  return code == shardprof::ErrorCode::too_much_text ? PyExc_OverflowError : PyExc_ValueError;
+}
+
+shardprof::TraceFile read_trace(int descriptor, std::vector<std::string> skip_categories,
+                                std::vector<std::string> detail_name_prefixes, std::string detail_mark,
+                                std::vector<std::string> detail_arguments, uint64_t max_text_bytes) {
   const shardprof::ReadOptions options{std::move(skip_categories), std::move(detail_name_prefixes),
-                                       std::move(detail_argument)};
-  const std::string file{path.c_str(), path.size()};
+                                       std::move(detail_mark), std::move(detail_arguments), max_text_bytes};
   nb::gil_scoped_release unlocked;
-  auto trace = shardprof::read_trace(file, options);
+  auto trace = shardprof::read_trace(descriptor, options);
   if (trace.ok()) return std::move(trace.value());
   nb::gil_scoped_acquire locked;
-  const shardprof::Error& error = trace.error();
-  const bool is_io = error.code == shardprof::ErrorCode::cannot_open || error.code == shardprof::ErrorCode::cannot_read;
-  PyErr_SetString(is_io ? PyExc_OSError : PyExc_ValueError, error.message.c_str());
+  PyErr_SetString(exception_for(trace.error().code), trace.error().message.c_str());
   throw nb::python_error();
 }
 
@@ -119,14 +129,18 @@ NB_MODULE(_native, m) {
       .def_prop_ro("external_id", [](const TraceFile& t) { return column(t, t.columns.external_id); })
       .def_prop_ro("stream", [](const TraceFile& t) { return column(t, t.columns.stream); })
       .def_prop_ro("detail_row", [](const TraceFile& t) { return column(t, t.detail_row); })
-      .def_prop_ro("detail_json", [](const TraceFile& t) { return texts(t.detail_json); })
+      .def_prop_ro("detail", [](const TraceFile& t) { return column(t, t.detail); })
+      .def_prop_ro("details", [](const TraceFile& t) { return texts(t.details.strings()); })
       .def_prop_ro("names", [](const TraceFile& t) { return texts(t.names.strings()); })
       .def_prop_ro("categories", [](const TraceFile& t) { return texts(t.categories.strings()); })
       .def_prop_ro("threads", [](const TraceFile& t) { return texts(t.threads.strings()); })
-      .def_prop_ro("metadata_json", [](const TraceFile& t) { return text(t.metadata_json); })
+      .def_prop_ro("metadata", &members)
+      .def_ro("text_bytes", &TraceFile::text_bytes)
       .def_ro("lost_events", &TraceFile::lost_events)
+      .def_ro("first_lost_byte", &TraceFile::first_lost_byte)
       .def_ro("truncated", &TraceFile::truncated);
-  m.def("read_trace", &read_trace, "path"_a, "skip_categories"_a, "detail_name_prefixes"_a, "detail_argument"_a);
+  m.def("read_trace", &read_trace, "descriptor"_a, "skip_categories"_a, "detail_name_prefixes"_a, "detail_mark"_a,
+        "detail_arguments"_a, "max_text_bytes"_a);
   m.def("merge", &merge, "intervals"_a);
   m.def("intersect", &intersect, "a"_a, "b"_a);
   m.def("covered_ns", &covered_ns, "set"_a, "windows"_a);

@@ -1,6 +1,8 @@
-# simdjson and ISA-L: the system's where they are installed, else pinned releases fetched and linked statically.
+# simdjson, ISA-L and zstd: the system's where they are installed, else pinned releases fetched and linked statically.
 include(FetchContent)
 find_package(PkgConfig)
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
 set(BUILD_SHARED_LIBS OFF CACHE BOOL "What is fetched is linked statically" FORCE)
 
 add_library(shardprof_simdjson INTERFACE)
@@ -35,4 +37,22 @@ else()
   FetchContent_Declare(isal GIT_REPOSITORY https://github.com/intel/isa-l.git GIT_TAG v2.32.1 GIT_SHALLOW TRUE)
   FetchContent_MakeAvailable(isal)
   target_link_libraries(shardprof_isal INTERFACE isal)
+endif()
+
+add_library(shardprof_zstd INTERFACE)
+if(PkgConfig_FOUND)
+  pkg_check_modules(ZSTD QUIET IMPORTED_TARGET libzstd>=1.4)
+endif()
+if(ZSTD_FOUND)
+  target_link_libraries(shardprof_zstd INTERFACE PkgConfig::ZSTD)
+else()
+  message(STATUS "zstd is not installed: fetching it")
+  foreach(part PROGRAMS TESTS SHARED CONTRIB)
+    set(ZSTD_BUILD_${part} OFF CACHE BOOL "" FORCE)
+  endforeach()
+  set(ZSTD_BUILD_STATIC ON CACHE BOOL "" FORCE)
+  FetchContent_Declare(zstd GIT_REPOSITORY https://github.com/facebook/zstd.git GIT_TAG v1.5.7 GIT_SHALLOW TRUE
+    SOURCE_SUBDIR build/cmake)
+  FetchContent_MakeAvailable(zstd)
+  target_link_libraries(shardprof_zstd INTERFACE libzstd_static)
 endif()

@@ -1,8 +1,12 @@
 #include "shardprof/byte_source.h"
 
+#include <unistd.h>
+#include <zstd.h>
+
+#include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #if __has_include(<isa-l/igzip_lib.h>)
@@ -14,100 +18,199 @@
 namespace shardprof {
 namespace {
 
-constexpr size_t compressed_chunk_bytes = size_t{1} << 18;
-constexpr uint8_t gzip_magic = 0x1f;
+constexpr size_t stored_chunk_bytes = size_t{1} << 18;
+constexpr std::string_view gzip_magic = "\x1f\x8b";
+constexpr std::string_view zstd_magic = "\x28\xb5\x2f\xfd";
+constexpr std::string_view zstd_skippable_magic = "\x2a\x4d\x18";  // behind a byte of 0x50 to 0x5f
 
-struct FileCloser {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, FileCloser>;
-
-class PlainSource final : public ByteSource {
+// What stands in the file, in chunks.
+class StoredBytes {
  public:
-  explicit PlainSource(File file) : file_(std::move(file)) {}
+  explicit StoredBytes(int descriptor) : descriptor_(descriptor), chunk_(stored_chunk_bytes) {}
 
-  Result<size_t> read(char* out, size_t capacity) override {
-    const size_t count = std::fread(out, 1, capacity, file_.get());
-    if (count == 0 && std::ferror(file_.get()) != 0) return Error{ErrorCode::cannot_read, std::strerror(errno)};
-    return count;
+  [[nodiscard]] std::string_view rest() const { return {chunk_.data() + begin_, end_ - begin_}; }
+  void drop(size_t count) { begin_ += count; }
+  [[nodiscard]] uint64_t total() const { return total_; }
+  [[nodiscard]] int error() const { return error_; }
+
+  // Takes in more behind the rest; false at the end of the file or on an error.
+  bool refill() {
+    std::memmove(chunk_.data(), chunk_.data() + begin_, end_ - begin_);
+    end_ -= begin_;
+    begin_ = 0;
+    const size_t count = read_some(chunk_.data() + end_, chunk_.size() - end_);
+    end_ += count;
+    return count != 0;
+  }
+
+  size_t read_some(char* out, size_t capacity) {
+    ssize_t count = 0;
+    do count = ::read(descriptor_, out, capacity);
+    while (count < 0 && errno == EINTR);
+    if (count < 0) error_ = errno;
+    total_ += static_cast<uint64_t>(std::max<ssize_t>(count, 0));
+    return static_cast<size_t>(std::max<ssize_t>(count, 0));
   }
 
  private:
-  File file_;
+  int descriptor_;
+  std::vector<char> chunk_;
+  size_t begin_ = 0;
+  size_t end_ = 0;
+  uint64_t total_ = 0;
+  int error_ = 0;
 };
 
-class GzipSource final : public ByteSource {
+Error reading_failed(const StoredBytes& stored) { return {ErrorCode::cannot_read, std::strerror(stored.error())}; }
+
+class PlainSource final : public ByteSource {
  public:
-  explicit GzipSource(File file) : file_(std::move(file)), input_(compressed_chunk_bytes) { start_member(); }
+  explicit PlainSource(StoredBytes stored) : stored_(std::move(stored)) {}
 
   Result<size_t> read(char* out, size_t capacity) override {
-    state_.next_out = reinterpret_cast<uint8_t*>(out);
-    state_.avail_out = static_cast<uint32_t>(capacity);
-    while (state_.avail_out == capacity && !finished_) {
-      if (state_.avail_in == 0 && !refill()) break;
-      if (member_done()) {
-        if (state_.next_in[0] != gzip_magic) break;  // padding behind the last member, as some tools leave it
-        start_member();
+    size_t count = std::min(capacity, stored_.rest().size());
+    std::memcpy(out, stored_.rest().data(), count);
+    stored_.drop(count);
+    if (count == 0) count = stored_.read_some(out, capacity);
+    if (stored_.error() != 0) return reading_failed(stored_);
+    return count;
+  }
+
+  [[nodiscard]] uint64_t stored_bytes() const override { return stored_.total(); }
+
+ private:
+  StoredBytes stored_;
+};
+
+// What the two compressed formats share: refilling, and what damage and missing ends mean.
+class CompressedSource : public ByteSource {
+ public:
+  explicit CompressedSource(StoredBytes stored) : stored_(std::move(stored)) {}
+
+  Result<size_t> read(char* out, size_t capacity) override {
+    size_t count = 0;
+    while (count == 0 && !finished_) {
+      if (stored_.rest().empty() && !stored_.refill()) {
+        if (stored_.error() != 0) return reading_failed(stored_);
+        count = at_frame_end() ? 0 : inflate(out, capacity);  // what waited for room
+        finished_ = count == 0;
+        truncated_ = truncated_ || (finished_ && !at_frame_end());
+        break;
       }
-      if (isal_inflate(&state_) < 0) finished_ = truncated_ = true;  // damage costs what comes behind it
+      if (at_frame_end() && !starts_frame()) break;  // padding behind the last frame, as some tools leave it
+      const size_t waiting = stored_.rest().size();
+      count = inflate(out, capacity);
+      if (count == 0 && stored_.rest().size() == waiting) give_up();  // no way on
     }
-    const size_t count = capacity - state_.avail_out;
     any_output_ = any_output_ || count != 0;
-    if (truncated_ && !any_output_) return Error{ErrorCode::not_gzip_data, "the gzip data is damaged or cut off"};
+    if (truncated_ && !any_output_) return Error{ErrorCode::damaged, "its compressed data is damaged or cut off"};
     return count;
   }
 
   [[nodiscard]] bool truncated() const override { return truncated_; }
+  [[nodiscard]] uint64_t stored_bytes() const override { return stored_.total(); }
+
+ protected:
+  // Whether the text so far is complete; the next stored byte would begin another frame.
+  [[nodiscard]] virtual bool at_frame_end() const = 0;
+  // Makes ready for the frame that the stored bytes begin; false where they begin none.
+  virtual bool starts_frame() = 0;
+  // Turns stored bytes into text.
+  virtual size_t inflate(char* out, size_t capacity) = 0;
+
+  void give_up() { finished_ = truncated_ = true; }  // damage costs what comes behind it
+  StoredBytes& stored() { return stored_; }
 
  private:
-  void start_member() {
-    uint8_t* next_in = state_.next_in;
-    const uint32_t avail_in = state_.avail_in;
-    uint8_t* next_out = state_.next_out;
-    const uint32_t avail_out = state_.avail_out;
-    isal_inflate_init(&state_);
-    state_.crc_flag = ISAL_GZIP;
-    state_.next_in = next_in;
-    state_.avail_in = avail_in;
-    state_.next_out = next_out;
-    state_.avail_out = avail_out;
-  }
-
-  [[nodiscard]] bool member_done() const { return state_.block_state == ISAL_BLOCK_FINISH; }
-
-  bool refill() {
-    const size_t count = std::fread(input_.data(), 1, input_.size(), file_.get());
-    state_.next_in = input_.data();
-    state_.avail_in = static_cast<uint32_t>(count);
-    if (count == 0) {
-      finished_ = true;
-      truncated_ = !member_done();
-    }
-    return count != 0;
-  }
-
-  File file_;
-  std::vector<uint8_t> input_;
-  inflate_state state_{};
+  StoredBytes stored_;
   bool any_output_ = false;
   bool finished_ = false;
   bool truncated_ = false;
 };
 
+class GzipSource final : public CompressedSource {
+ public:
+  explicit GzipSource(StoredBytes stored) : CompressedSource(std::move(stored)) { start_member(); }
+
+ protected:
+  [[nodiscard]] bool at_frame_end() const override { return state_.block_state == ISAL_BLOCK_FINISH; }
+
+  bool starts_frame() override {
+    if (stored().rest().front() != gzip_magic.front()) return false;
+    start_member();
+    return true;
+  }
+
+  size_t inflate(char* out, size_t capacity) override {
+    const std::string_view rest = stored().rest();
+    state_.next_in = reinterpret_cast<uint8_t*>(const_cast<char*>(rest.data()));
+    state_.avail_in = static_cast<uint32_t>(rest.size());
+    state_.next_out = reinterpret_cast<uint8_t*>(out);
+    state_.avail_out = static_cast<uint32_t>(capacity);
+    if (isal_inflate(&state_) < 0) give_up();
+    stored().drop(rest.size() - state_.avail_in);
+    return capacity - state_.avail_out;
+  }
+
+ private:
+  void start_member() {
+    isal_inflate_init(&state_);
+    state_.crc_flag = ISAL_GZIP;
+  }
+
+  inflate_state state_{};
+};
+
+class ZstdSource final : public CompressedSource {
+ public:
+  explicit ZstdSource(StoredBytes stored) : CompressedSource(std::move(stored)), stream_(ZSTD_createDStream()) {}
+
+ protected:
+  [[nodiscard]] bool at_frame_end() const override { return frame_done_; }
+
+  bool starts_frame() override {
+    const std::string_view rest = stored().rest();
+    return rest.starts_with(zstd_magic.front()) || (rest.front() & 0xf0) == 0x50;
+  }
+
+  size_t inflate(char* out, size_t capacity) override {
+    const std::string_view rest = stored().rest();
+    ZSTD_inBuffer input{rest.data(), rest.size(), 0};
+    ZSTD_outBuffer output{out, capacity, 0};
+    const size_t status = ZSTD_decompressStream(stream_.get(), &output, &input);
+    if (ZSTD_isError(status) != 0) give_up();
+    frame_done_ = status == 0;
+    stored().drop(input.pos);
+    return output.pos;
+  }
+
+ private:
+  struct Free {
+    void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
+  };
+  std::unique_ptr<ZSTD_DStream, Free> stream_;
+  bool frame_done_ = false;
+};
+
+bool is_zstd(std::string_view first) {
+  return first.starts_with(zstd_magic) ||
+         (first.size() >= 4 && (first[0] & 0xf0) == 0x50 && first.substr(1).starts_with(zstd_skippable_magic));
+}
+
 }  // namespace
 
-Result<std::unique_ptr<ByteSource>> open_byte_source(const std::string& path) {
-  File file{std::fopen(path.c_str(), "rb")};
-  if (!file) return Error{ErrorCode::cannot_open, std::strerror(errno)};
-  const int first = std::fgetc(file.get());
-  const int second = std::fgetc(file.get());
-  if (std::ferror(file.get()) != 0) return Error{ErrorCode::cannot_read, std::strerror(errno)};
-  std::rewind(file.get());
+Result<std::unique_ptr<ByteSource>> open_byte_source(int descriptor) {
+  StoredBytes stored{descriptor};
+  while (stored.rest().size() < zstd_magic.size() && stored.refill()) continue;
+  if (stored.error() != 0) return reading_failed(stored);
+  const std::string_view first = stored.rest();
   std::unique_ptr<ByteSource> source;
-  if (first == gzip_magic && second == 0x8b) {
-    source = std::make_unique<GzipSource>(std::move(file));
+  if (first.starts_with(gzip_magic)) {
+    source = std::make_unique<GzipSource>(std::move(stored));
+  } else if (is_zstd(first)) {
+    source = std::make_unique<ZstdSource>(std::move(stored));
   } else {
-    source = std::make_unique<PlainSource>(std::move(file));
+    source = std::make_unique<PlainSource>(std::move(stored));
   }
   return source;
 }

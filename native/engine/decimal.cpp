@@ -54,9 +54,28 @@ unsigned digit_at(const Decimal& number, int position) {
   return back <= number.whole.size() ? static_cast<unsigned>(number.whole[number.whole.size() - back] - '0') : 0U;
 }
 
+// What Kineto writes: digits, a point, digits; so few that nothing can overflow. Nothing for all else.
+std::optional<int64_t> nanoseconds_of_plain(std::string_view text) {
+  constexpr size_t most_characters = 17;
+  if (text.size() > most_characters || text.empty() || !is_digit(text.front())) return std::nullopt;
+  int64_t magnitude = 0;
+  size_t at = 0;
+  for (; at < text.size() && is_digit(text[at]); ++at) magnitude = magnitude * 10 + (text[at] - '0');
+  int missing = nanosecond_digits;
+  if (at < text.size() && text[at] == '.') {
+    for (++at; at < text.size() && is_digit(text[at]) && missing > 0; ++at, --missing) {
+      magnitude = magnitude * 10 + (text[at] - '0');
+    }
+  }
+  if (at != text.size()) return std::nullopt;
+  for (; missing > 0; --missing) magnitude *= 10;
+  return magnitude;
+}
+
 }  // namespace
 
 std::optional<int64_t> nanoseconds_from_microseconds(std::string_view text) {
+  if (const auto plain = nanoseconds_of_plain(text)) return plain;
   const auto number = split(text);
   if (!number) return std::nullopt;
   // An exponent of e makes the digit written at position p stand at position p - e: walk those that count.

@@ -1,70 +1,94 @@
 #include "shardprof/trace_file.h"
 
-#include <vector>
+#include <cstring>
+#include <string>
+#include <system_error>
 
 #include "shardprof/byte_source.h"
-#include "shardprof/event_reader.h"
-#include "shardprof/event_splitter.h"
+#include "shardprof/text_stream.h"
+#include "shardprof/trace_parser.h"
 
 namespace shardprof {
 namespace {
 
-constexpr size_t piece_bytes = size_t{1} << 20;
 constexpr size_t max_pending_bytes = size_t{64} << 20;  // what inflates without end must not fill the memory
 
-}  // namespace
-
-uint32_t StringPool::intern(std::string_view text) {
-  const auto found = ids_.find(text);
-  if (found != ids_.end()) return found->second;
-  const auto id = static_cast<uint32_t>(strings_.size());
-  ids_.emplace(text, id);
-  strings_.emplace_back(text);
-  return id;
-}
-
-void TraceColumns::resize(size_t rows) {
-  begin_ns.resize(rows);
-  end_ns.resize(rows);
-  name.resize(rows);
-  category.resize(rows);
-  thread.resize(rows);
-  correlation.resize(rows);
-  external_id.resize(rows);
-  stream.resize(rows);
-}
-
-Result<TraceFile> read_trace(const std::string& path, const ReadOptions& options) {
-  auto opened = open_byte_source(path);
-  if (!opened.ok()) return opened.error();
-  ByteSource& source = *opened.value();
-
-  TraceFile trace;
-  EventReader reader{trace, options};
-  EventSplitter splitter;
-  std::vector<char> piece(piece_bytes);
-  while (true) {
-    const auto count = source.read(piece.data(), piece.size());
-    if (!count.ok()) return count.error();
-    if (count.value() == 0) break;
-    splitter.feed({piece.data(), count.value()});
-    if (!splitter.complete().empty()) {
-      reader.read(splitter.complete());
-      splitter.drop_complete();
+// What was fed to the parser and not taken, in front of what comes next.
+class PendingText {
+ public:
+  // The block with the pending text in front of it: where that fits into the block's headroom, nothing is copied but
+  // it.
+  std::span<char> followed_by(std::span<char> block) {
+    if (pending_.size() <= TextStream::headroom_bytes && !block.empty()) {
+      char* begin = block.data() - pending_.size();
+      std::memcpy(begin, pending_.data(), pending_.size());
+      return {begin, pending_.size() + block.size()};
     }
-    if (splitter.pending_bytes() > max_pending_bytes) {
+    pending_.append(block.data(), block.size());
+    const size_t size = pending_.size();
+    pending_.append(TextStream::padding_bytes, ' ');
+    return {pending_.data(), size};
+  }
+
+  // Keeps what of `text`, which is what followed_by gave, comes behind its first `done` bytes.
+  void keep(std::span<const char> text, size_t done) {
+    if (text.data() != pending_.data()) {
+      pending_.assign(text.data() + done, text.size() - done);
+    } else {
+      pending_.resize(text.size());
+      pending_.erase(0, done);
+    }
+  }
+
+  [[nodiscard]] size_t size() const { return pending_.size(); }
+
+ private:
+  std::string pending_;
+};
+
+Error not_a_trace(const TraceFile& trace) {
+  return {ErrorCode::not_a_trace, trace.text_bytes == 0 ? "it is empty" : "there is no list of events in it"};
+}
+
+Result<TraceFile> parse(TextStream& stream, const ReadOptions& options) {
+  TraceFile trace;
+  TraceParser parser{trace, options};
+  PendingText pending;
+  size_t enough = 0;  // text that was fed in vain is not fed again before there is twice as much: it is something long
+  while (true) {
+    const auto block = stream.next();
+    if (!block.ok()) return block.error();
+    const bool last = block.value().empty();
+    trace.text_bytes += block.value().size();
+    const std::span<char> text = pending.followed_by(block.value());
+    size_t done = 0;
+    if (last || text.size() >= enough) {
+      done = parser.feed(text, last);
+      enough = done == 0 ? 2 * text.size() : 0;
+    }
+    pending.keep(text, done);
+    if (last) break;
+    if (pending.size() > max_pending_bytes) {
       return Error{ErrorCode::too_large, "its header or one of its events is larger than 64 MiB"};
     }
   }
-  const bool is_bare_list_of_something_else = splitter.is_bare_list() && trace.columns.size() == 0;
-  if (!splitter.found_events() || is_bare_list_of_something_else) {
-    const bool empty = splitter.pending_bytes() == 0;
-    return Error{ErrorCode::not_a_trace, empty ? "it is empty" : "there is no list of events in it"};
-  }
-  if (splitter.holds_partial_event()) ++trace.lost_events;
-  trace.truncated = source.truncated() || !splitter.finished();
-  trace.metadata_json = splitter.metadata();
+  const bool is_bare_list_of_something_else = parser.is_bare_list() && trace.columns.size() == 0;
+  if (!parser.found_events() || is_bare_list_of_something_else) return not_a_trace(trace);
+  trace.truncated = stream.truncated() || !parser.finished();
   return trace;
+}
+
+}  // namespace
+
+Result<TraceFile> read_trace(int descriptor, const ReadOptions& options) {
+  auto source = open_byte_source(descriptor);
+  if (!source.ok()) return source.error();
+  try {
+    TextStream stream{std::move(source.value()), options.max_text_bytes};
+    return parse(stream, options);
+  } catch (const std::system_error& error) {  // no thread could be started
+    return Error{ErrorCode::cannot_read, error.what()};
+  }
 }
 
 }  // namespace shardprof

@@ -1,6 +1,10 @@
 #include "shardprof/byte_source.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <optional>
+#include <thread>
 
 #include "check.h"
 #include "files.h"
@@ -9,6 +13,7 @@ namespace {
 
 using shardprof::test::gzip;
 using shardprof::test::TemporaryFile;
+using shardprof::test::zstd;
 
 struct Text {
   std::string text;
@@ -16,9 +21,18 @@ struct Text {
   std::optional<shardprof::ErrorCode> error;
 };
 
+Text read_all_of(int descriptor, size_t capacity);
+
 Text read_all(std::string_view content, size_t capacity = 1000) {
   const TemporaryFile file{content};
-  auto opened = shardprof::open_byte_source(file.path());
+  const int descriptor = open(file.path().c_str(), O_RDONLY);
+  const Text all = read_all_of(descriptor, capacity);
+  close(descriptor);
+  return all;
+}
+
+Text read_all_of(int descriptor, size_t capacity) {
+  auto opened = shardprof::open_byte_source(descriptor);
   if (!opened.ok()) return {.text = {}, .truncated = false, .error = opened.error().code};
   shardprof::ByteSource& source = *opened.value();
   Text all;
@@ -94,7 +108,7 @@ void a_cut_off_file_gives_what_is_there() {
     CHECK(!read.text.empty() && text.starts_with(read.text));
   }
   const Text header_only = read_all(std::string_view{whole}.substr(0, 10));
-  CHECK(header_only.error == shardprof::ErrorCode::not_gzip_data);
+  CHECK(header_only.error == shardprof::ErrorCode::damaged);
 }
 
 void a_second_member_that_is_cut_off_costs_only_itself() {
@@ -116,14 +130,43 @@ void damage_costs_what_comes_behind_it() {
 }
 
 void gzip_in_its_first_bytes_only_is_an_error() {
-  CHECK(read_all("\x1f\x8b and then nothing of the kind").error == shardprof::ErrorCode::not_gzip_data);
-  CHECK(read_all("\x1f\x8b").error == shardprof::ErrorCode::not_gzip_data);
+  CHECK(read_all("\x1f\x8b and then nothing of the kind").error == shardprof::ErrorCode::damaged);
+  CHECK(read_all("\x1f\x8b").error == shardprof::ErrorCode::damaged);
 }
 
-void what_cannot_be_opened_is_an_error() {
-  CHECK(shardprof::open_byte_source("/nowhere/trace.json").error().code == shardprof::ErrorCode::cannot_open);
-  CHECK(shardprof::open_byte_source("/").error().code == shardprof::ErrorCode::cannot_read);
+void zstd_is_inflated_frame_by_frame() {
+  const std::string text = varied_text(700'000);
+  const std::string skippable{"\x5f\x2a\x4d\x18\x02\x00\x00\x00xx", 10};
+  for (const size_t capacity : {1U, 1000U, 1U << 20}) {
+    CHECK(is_whole(read_all(zstd(varied_text(3000)), capacity), varied_text(3000)));
+    CHECK(
+        is_whole(read_all(skippable + zstd("first") + skippable + zstd("") + zstd("second"), capacity), "firstsecond"));
+  }
+  CHECK(is_whole(read_all(zstd(text)), text));
+  CHECK(is_whole(read_all(zstd("text") + std::string(1000, '\0')), "text"));
+  const std::string whole = zstd(text);
+  const Text cut = read_all(std::string_view{whole}.substr(0, whole.size() / 2));
+  CHECK(cut.truncated && !cut.error && !cut.text.empty() && text.starts_with(cut.text));
+  CHECK(read_all("\x28\xb5\x2f\xfd and then nothing of the kind").error == shardprof::ErrorCode::damaged);
 }
+
+void a_pipe_is_read_as_it_is_written() {
+  const std::string packed = gzip(varied_text(30'000));
+  int ends[2];
+  if (!CHECK(pipe(ends) == 0)) return;
+  std::thread writer{[&] {
+    for (size_t at = 0; at < packed.size(); at += 7) {
+      const std::string_view piece = std::string_view{packed}.substr(at, 7);
+      if (write(ends[1], piece.data(), piece.size()) < 0) break;
+    }
+    close(ends[1]);
+  }};
+  CHECK(is_whole(read_all_of(ends[0], 1000), varied_text(30'000)));
+  writer.join();
+  close(ends[0]);
+}
+
+void what_cannot_be_read_is_an_error() { CHECK(read_all_of(-1, 10).error == shardprof::ErrorCode::cannot_read); }
 
 }  // namespace
 
@@ -137,6 +180,8 @@ int main() {
   a_second_member_that_is_cut_off_costs_only_itself();
   damage_costs_what_comes_behind_it();
   gzip_in_its_first_bytes_only_is_an_error();
-  what_cannot_be_opened_is_an_error();
+  zstd_is_inflated_frame_by_frame();
+  a_pipe_is_read_as_it_is_written();
+  what_cannot_be_read_is_an_error();
   return shardprof::test::exit_code();
 }

@@ -3,26 +3,18 @@
 #include <string>
 
 #include "check.h"
+#include "traces.h"
 
 namespace {
 
 using shardprof::absent;
 using shardprof::TraceFile;
+using shardprof::test::category_of;
+using shardprof::test::name_of;
+using shardprof::test::parse;
+using shardprof::test::thread_of;
 
-const shardprof::ReadOptions options{{"python_function"}, {"c10d::", "gloo:"}, "Collective name"};
-
-TraceFile read(std::string_view batch) {
-  TraceFile trace;
-  shardprof::EventReader reader{trace, options};
-  reader.read(batch);
-  return trace;
-}
-
-std::string name_of(const TraceFile& trace, size_t row) { return trace.names.strings()[trace.columns.name[row]]; }
-std::string category_of(const TraceFile& trace, size_t row) {
-  return trace.categories.strings()[trace.columns.category[row]];
-}
-std::string thread_of(const TraceFile& trace, size_t row) { return trace.threads.strings()[trace.columns.thread[row]]; }
+TraceFile read(const std::string& events) { return parse("[" + events + "]").trace; }
 
 void a_kernel() {
   const TraceFile trace =
@@ -37,7 +29,7 @@ void a_kernel() {
   CHECK(trace.columns.external_id[0] == 5);
   CHECK(trace.columns.correlation[0] == 6);
   CHECK(trace.columns.stream[0] == 7);
-  CHECK(trace.detail_json.empty());
+  CHECK(trace.detail_row.size() == 0);
 }
 
 void the_order_of_the_fields_does_not_matter() {
@@ -53,7 +45,7 @@ void the_order_of_the_fields_does_not_matter() {
 void only_events_with_a_duration_become_rows() {
   const TraceFile trace = read(
       R"({"ph": "M", "name": "process_name", "args": {"name": "python"}}, {"ph": "i", "ts": 1}, {"ph": "s", "id": 1},)"
-      R"({"ph": "X", "name": "no dur", "ts": 4}, {}, {"ph": "X", "cat": "python_function", "name": "f", "ts": 1}))");
+      R"({"ph": "X", "name": "no dur", "ts": 4}, {}, {"ph": "X", "cat": "python_function", "name": "f", "ts": 1})");
   CHECK(trace.columns.size() == 1);
   CHECK(trace.columns.end_ns[0] == 4000);
   CHECK(thread_of(trace, 0) == "/");
@@ -83,13 +75,18 @@ void identifiers_of_64_bits_keep_them() {
 void details_are_kept_where_asked_for() {
   const TraceFile trace =
       read(R"({"ph": "X", "name": "aten::mm", "ts": 1, "args": {"Input Dims": [[2, 2]]}},)"
-           R"({"ph": "X", "name": "c10d::allreduce_", "ts": 1, "args": {"Input Dims": [[4]]}},)"
+           R"({"ph": "X", "name": "c10d::allreduce_", "ts": 1, "args": {"Input Dims": [[4]] , "Ev Idx": 1}},)"
            R"({"ph": "X", "name": "ncclKernel", "ts": 1, "args": {"Collective name": "allreduce", "x": {"y": "}"}}},)"
-           R"({"ph": "X", "name": "gloo:all_reduce", "ts": 1})");
-  CHECK(trace.columns.size() == 4);
-  CHECK(trace.detail_row == std::vector<uint32_t>{1, 2});
-  CHECK(trace.detail_json[0] == R"({"Input Dims": [[4]]})");
-  CHECK(trace.detail_json[1] == R"({"Collective name": "allreduce", "x": {"y": "}"}})");
+           R"({"ph": "X", "name": "gloo:all_reduce", "ts": 1},)"
+           R"({"args": {"Ev Idx": 2, "Input Dims": [[4]]}, "ph": "X", "name": "gloo:all_reduce", "ts": 1},)"
+           R"({"ph": "X", "name": "gloo:barrier", "ts": 1, "args": {"Ev Idx": 3}})");
+  CHECK(trace.columns.size() == 6);
+  const auto rows = trace.detail_row.values();
+  const auto details = trace.detail.values();
+  CHECK(std::vector<uint32_t>(rows.begin(), rows.end()) == std::vector<uint32_t>{1, 2, 4, 5});
+  CHECK(std::vector<uint32_t>(details.begin(), details.end()) == std::vector<uint32_t>{0, 1, 0, 2});
+  CHECK(trace.details.strings() ==
+        std::vector<std::string>{R"({"Input Dims": [[4]]})", R"({"Collective name": "allreduce"})", "{}"});
 }
 
 void arguments_that_are_no_object_do_no_harm() {
@@ -130,31 +127,21 @@ void odd_bytes_in_a_name_cost_the_bytes_only() {
   CHECK(name_of(trace, 2) == "c??d");
 }
 
-// Kineto did not escape quotes in names before July 2026.
-void a_name_with_bare_quotes_costs_its_event_only() {
-  const TraceFile trace = read(
-      R"({"ph": "X", "name": "a", "ts": 1}, {"ph": "X", "name": "say "hi" twice", "ts": 2}, {"ph": "X", "name": "b", "ts": 3})");
+void what_is_no_event_is_lost_alone() {
+  const TraceFile trace =
+      read(R"([1, 2], {"ph": "X", "name": "a", "ts": 1}, null, 7, {"ph": "X", "name": "b", "ts": 2})");
   CHECK(trace.columns.size() == 2);
-  CHECK(name_of(trace, 1) == "b");
-  CHECK(trace.lost_events == 1);
+  CHECK(trace.lost_events == 3);
+  CHECK(trace.first_lost_byte == 1);
 }
 
-void a_second_batch_goes_on_where_the_first_ended() {
-  TraceFile trace;
-  shardprof::EventReader reader{trace, options};
-  reader.read(R"({"ph": "X", "name": "gloo:send", "ts": 1, "args": {"a": 1}})");
-  reader.read(
-      R"({"ph": "X", "name": "gloo:send", "ts": NaN}, {"ph": "X", "name": "gloo:send", "ts": 2, "args": {"a": 2}})");
-  reader.read("");
-  CHECK(trace.columns.size() == 2);
-  CHECK(trace.detail_row == std::vector<uint32_t>{0, 1});
-  CHECK(trace.names.strings().size() == 1);
-  CHECK(trace.lost_events == 1);
-}
-
-void lists_among_the_events_are_lost_not_read() {
-  const TraceFile trace = read(R"([1, 2], {"ph": "X", "name": "a", "ts": 1}, null, 7)");
+void of_keys_that_come_twice_the_last_counts() {
+  const TraceFile trace =
+      read(R"({"ph": "M", "ph": "X", "name": "a", "ts": 1, "ts": 2, "name": "b", "args": {"stream": 1, "stream": 2}})");
   CHECK(trace.columns.size() == 1);
+  CHECK(name_of(trace, 0) == "b");
+  CHECK(trace.columns.begin_ns[0] == 2000);
+  CHECK(trace.columns.stream[0] == 2);
 }
 
 }  // namespace
@@ -170,8 +157,7 @@ int main() {
   an_unreadable_time_costs_its_event_only();
   times_leave_room_for_their_differences();
   odd_bytes_in_a_name_cost_the_bytes_only();
-  a_name_with_bare_quotes_costs_its_event_only();
-  a_second_batch_goes_on_where_the_first_ended();
-  lists_among_the_events_are_lost_not_read();
+  what_is_no_event_is_lost_alone();
+  of_keys_that_come_twice_the_last_counts();
   return shardprof::test::exit_code();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <unistd.h>
+#include <zstd.h>
 
 #include <cstdint>
 #include <cstdio>
@@ -53,6 +54,15 @@ inline std::string gzip(std::string_view text) {
   stream.avail_out = static_cast<uint32_t>(output.size());
   if (isal_deflate_stateless(&stream) != COMP_OK) std::abort();
   return {output.begin(), output.begin() + stream.total_out};
+}
+
+// One zstd frame.
+inline std::string zstd(std::string_view text) {
+  std::string output(ZSTD_compressBound(text.size()), '\0');
+  const size_t size = ZSTD_compress(output.data(), output.size(), text.data(), text.size(), 1);
+  if (ZSTD_isError(size) != 0) std::abort();
+  output.resize(size);
+  return output;
 }
 
 }  // namespace shardprof::test

@@ -1,5 +1,8 @@
 #include "shardprof/trace_file.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <string>
 
 #include "check.h"
@@ -9,6 +12,7 @@ namespace {
 
 using shardprof::test::gzip;
 using shardprof::test::TemporaryFile;
+using shardprof::test::zstd;
 
 const shardprof::ReadOptions options{};
 
@@ -25,15 +29,29 @@ std::string long_trace(int events) {
 
 constexpr int events = 40'000;
 
+shardprof::Result<shardprof::TraceFile> read(const TemporaryFile& file, const shardprof::ReadOptions& how = options) {
+  const int descriptor = open(file.path().c_str(), O_RDONLY);
+  auto trace = shardprof::read_trace(descriptor, how);
+  close(descriptor);
+  return trace;
+}
+
+std::string metadata(const shardprof::TraceFile& trace) {
+  std::string all;
+  for (const auto& member : trace.metadata) all += member.key + "=" + member.json + ";";
+  return all;
+}
+
 void check_long_trace(const std::string& content) {
   const TemporaryFile file{content};
-  auto trace = shardprof::read_trace(file.path(), options);
+  auto trace = read(file);
   if (!CHECK(trace.ok())) return;
   const auto& columns = trace.value().columns;
   CHECK(columns.size() == events);
-  CHECK(columns.begin_ns.front() == 0);
-  CHECK(columns.end_ns.back() == (events - 1) * 1000 + 500);
-  CHECK(trace.value().metadata_json == R"({"distributedInfo": {"rank": 1}, "traceEvents": [], "traceName": "t"})");
+  CHECK(columns.begin_ns[0] == 0);
+  CHECK(columns.end_ns[events - 1] == (events - 1) * 1000 + 500);
+  CHECK(metadata(trace.value()) == R"(distributedInfo={"rank": 1};traceName="t";)");
+  CHECK(trace.value().text_bytes == long_trace(events).size());
   CHECK(!trace.value().truncated);
   CHECK(trace.value().lost_events == 0);
 }
@@ -43,18 +61,18 @@ void a_file_cut_off_gives_what_is_complete() {
   const size_t cut = text.size() / 2;
   for (const std::string& content : {text.substr(0, cut), gzip(text.substr(0, cut)), gzip(text).substr(0, 60'000)}) {
     const TemporaryFile file{content};
-    auto trace = shardprof::read_trace(file.path(), options);
+    auto trace = read(file);
     if (!CHECK(trace.ok())) continue;
     CHECK(trace.value().truncated);
     CHECK(trace.value().columns.size() > 1000 && trace.value().columns.size() < events);
-    CHECK(trace.value().metadata_json == R"({"distributedInfo": {"rank": 1}, "traceEvents": []})");
+    CHECK(metadata(trace.value()) == R"(distributedInfo={"rank": 1};)");
   }
 }
 
 void what_is_no_trace_says_so() {
   for (const std::string& content : {std::string{}, std::string{"text"}, gzip(""), std::string{R"({"a": 1})"}}) {
     const TemporaryFile file{content};
-    CHECK(shardprof::read_trace(file.path(), options).error().code == shardprof::ErrorCode::not_a_trace);
+    CHECK(read(file).error().code == shardprof::ErrorCode::not_a_trace);
   }
 }
 
@@ -65,9 +83,26 @@ void text_without_end_is_refused() {
     std::string content = gzip(head);
     for (int i = 0; i < 12; ++i) content += block;
     const TemporaryFile file{content};
-    auto trace = shardprof::read_trace(file.path(), options);
+    auto trace = read(file);
     if (CHECK(!trace.ok())) CHECK(trace.error().code == shardprof::ErrorCode::too_large);
   }
+}
+
+void more_text_than_allowed_is_refused() {
+  const std::string text = long_trace(events);
+  for (const std::string& content : {text, gzip(text), zstd(text)}) {
+    const TemporaryFile file{content};
+    shardprof::ReadOptions how = options;
+    how.max_text_bytes = text.size();
+    CHECK(read(file, how).ok());
+    --how.max_text_bytes;
+    const auto refused = read(file, how);
+    CHECK(!refused.ok() && refused.error().code == shardprof::ErrorCode::too_much_text);
+  }
+}
+
+void what_cannot_be_read_is_an_error() {
+  CHECK(shardprof::read_trace(-1, options).error().code == shardprof::ErrorCode::cannot_read);
 }
 
 }  // namespace
@@ -75,8 +110,11 @@ void text_without_end_is_refused() {
 int main() {
   check_long_trace(long_trace(events));
   check_long_trace(gzip(long_trace(events)));
+  check_long_trace(zstd(long_trace(events)));
   a_file_cut_off_gives_what_is_complete();
   what_is_no_trace_says_so();
   text_without_end_is_refused();
+  more_text_than_allowed_is_refused();
+  what_cannot_be_read_is_an_error();
   return shardprof::test::exit_code();
 }

@@ -9,9 +9,10 @@ from statistics import median
 import numpy as np
 
 from shardprof import engine
-from shardprof.analysis.result import Step, Total, sum_if_all_known
-from shardprof.trace.activities import Activities, Collective
-from shardprof.trace.classes import CLASSES
+from shardprof.analysis.result import Step, Total
+from shardprof.trace.activities import Activities
+from shardprof.trace.classes import CLASSES, COMM_KINDS
+from shardprof.trace.collectives import Collectives, known_sum
 from shardprof.trace.steps import StepWindows
 
 _EMPTY_SHARE = 0.01
@@ -80,19 +81,21 @@ def steps(activities: Activities, found: StepWindows, base_ns: int) -> list[Step
     return _mark_empty(rows)
 
 
-def _launched_in(collectives: Sequence[Collective], windows: engine.Intervals) -> list[list[Collective]]:
-    launched_ns = np.array([c.launched_ns for c in collectives], dtype=np.int64)
-    inside = [(launched_ns >= begin) & (launched_ns < end) for begin, end in windows.tolist()]
-    return [[collectives[i] for i in np.flatnonzero(mask).tolist()] for mask in inside]
+def _launched_in(collectives: Collectives, windows: engine.Intervals) -> list[Collectives]:
+    """The collectives launched in each window."""
+    order = np.argsort(collectives.launched_ns, kind="stable")
+    begins, ends = np.searchsorted(collectives.launched_ns[order], windows.T)
+    return [collectives.where(order[begin:end]) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
-def _calls_by_kind(collectives: Sequence[Collective]) -> dict[str, int]:
-    return {kind: sum(c.kind == kind for c in collectives) for kind in sorted({c.kind for c in collectives})}
+def _calls_by_kind(collectives: Collectives) -> dict[str, int]:
+    kinds, calls = np.unique(collectives.kind, return_counts=True)
+    return {COMM_KINDS[kind]: count for kind, count in zip(kinds.tolist(), calls.tolist(), strict=True)}
 
 
-def _payload_by_kind(collectives: Sequence[Collective]) -> dict[str, int | None]:
-    kinds = sorted({c.kind for c in collectives})
-    return {kind: sum_if_all_known([c.payload_bytes for c in collectives if c.kind == kind]) for kind in kinds}
+def _payload_by_kind(collectives: Collectives) -> dict[str, int | None]:
+    kinds = np.unique(collectives.kind).tolist()
+    return {COMM_KINDS[kind]: known_sum(collectives.payload_bytes[collectives.kind == kind]) for kind in kinds}
 
 
 def _mark_empty(rows: list[Step]) -> list[Step]:

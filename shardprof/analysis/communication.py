@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
 
 from shardprof.analysis.result import Collective as CollectiveRow
 from shardprof.analysis.result import sum_if_all_known
-from shardprof.engine import Intervals
-from shardprof.trace.activities import Collective, ProcessGroup
 from shardprof.trace.classes import COMM_KINDS
+from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup, known_sum
 
 _Key = tuple[str, str, "tuple[int, ...] | None"]
 
@@ -17,9 +19,14 @@ _Key = tuple[str, str, "tuple[int, ...] | None"]
 @dataclass(slots=True)
 class _Sum:
     group: ProcessGroup | None
-    calls: int = 0
-    payload_bytes: list[int | None] = field(default_factory=list)
-    wire_bytes: list[int | None] = field(default_factory=list)
+    calls: int
+    payload_bytes: int | None
+    wire_bytes: int | None
+
+    def add(self, other: _Sum) -> None:
+        self.calls += other.calls
+        self.payload_bytes = sum_if_all_known([self.payload_bytes, other.payload_bytes])
+        self.wire_bytes = sum_if_all_known([self.wire_bytes, other.wire_bytes])
 
 
 class CommunicationTable:
@@ -28,16 +35,14 @@ class CommunicationTable:
     def __init__(self) -> None:
         self._largest: dict[_Key, _Sum] = {}
 
-    def add_rank(self, collectives: Iterable[Collective]) -> None:
-        """Take the collectives of a rank, of all its captured windows together."""
+    def add_rank(self, windows: Iterable[Collectives]) -> None:
+        """Take the collectives of a rank: those of each captured window."""
         sums: dict[_Key, _Sum] = {}
-        for collective in collectives:
-            group = collective.group
-            key = (collective.kind, group.description if group else "", group.ranks if group else None)
-            entry = sums.setdefault(key, _Sum(group))
-            entry.calls += 1
-            entry.payload_bytes.append(collective.payload_bytes)
-            entry.wire_bytes.append(collective.wire_bytes)
+        for key, part in itertools.chain.from_iterable(map(_sums, windows)):
+            if key in sums:
+                sums[key].add(part)
+            else:
+                sums[key] = part
         for key, entry in sums.items():
             if key not in self._largest or entry.calls > self._largest[key].calls:
                 self._largest[key] = entry
@@ -56,12 +61,17 @@ def _row(kind: str, entry: _Sum) -> CollectiveRow:
         ranks=group.ranks if group else None,
         group_size=group.size if group else None,
         calls=entry.calls,
-        payload_bytes=sum_if_all_known(entry.payload_bytes),
-        wire_bytes=sum_if_all_known(entry.wire_bytes),
+        payload_bytes=entry.payload_bytes,
+        wire_bytes=entry.wire_bytes,
     )
 
 
-def launched_inside(collectives: Sequence[Collective], steps: Intervals) -> list[Collective]:
-    """Those of a trace's collectives that were launched inside one of its steps."""
-    spans = steps.tolist()
-    return [c for c in collectives if any(begin <= c.launched_ns < end for begin, end in spans)]
+def _sums(collectives: Collectives) -> Iterator[tuple[_Key, _Sum]]:
+    """What each kind moved in each group."""
+    pairs = np.unique(np.stack((collectives.kind, collectives.group), axis=1), axis=0)
+    for kind, index in pairs.tolist():
+        group = collectives.groups[index] if index != UNKNOWN else None
+        moved = collectives.where((collectives.kind == kind) & (collectives.group == index))
+        key = (COMM_KINDS[kind], group.description if group else "", group.ranks if group else None)
+        payload, wire = known_sum(moved.payload_bytes), known_sum(moved.wire_bytes)
+        yield key, _Sum(group=group, calls=len(moved), payload_bytes=payload, wire_bytes=wire)

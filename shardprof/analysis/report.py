@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shardprof.analysis import always_on, breakdown
-from shardprof.analysis.communication import CommunicationTable, launched_inside
+from shardprof.analysis.communication import CommunicationTable
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step
 from shardprof.analysis.summary import summarize
-from shardprof.trace.activities import Collective
+from shardprof.trace.collectives import UNKNOWN, Collectives
 from shardprof.trace.importers.kineto import distributed_info
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
@@ -72,7 +72,7 @@ def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, 
         steps += of_trace
         totals += [total] if (total := breakdown.total(trace.activities)) else []
         full = np.array([not step.empty for step in of_trace], dtype=np.bool_)
-        launched += launched_inside(trace.activities.collectives, found.windows[full])
+        launched.append(trace.activities.collectives.launched_inside(found.windows[full]))
     table.add_rank(launched)
     doubts += _collectives_unknown(launched)
     if not traces.traces:
@@ -88,9 +88,9 @@ def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, 
     return rank, sources, doubts + _record_doubts(traces.record)
 
 
-def _collectives_unknown(launched: list[Collective]) -> list[Quality]:
-    sizes = sum(c.payload_bytes is None for c in launched)
-    groups = sum(c.group is None for c in launched)
+def _collectives_unknown(launched: list[Collectives]) -> list[Quality]:
+    sizes = sum(int((window.payload_bytes == UNKNOWN).sum()) for window in launched)
+    groups = sum(int((window.group == UNKNOWN).sum()) for window in launched)
     doubts = []
     if sizes:
         doubts.append(

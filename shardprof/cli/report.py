@@ -1,27 +1,30 @@
 """Say where the time of each step went, on every rank.
 
 PATH is a run folder that `shardprof record` made, a folder of torch.profiler traces (torchtitan, dynolog, ...) or one
-trace file; several paths are the nodes of one run. Without PATH it is the newest run under shardprof-runs/.
+trace file, on disk or behind a URL; several paths are the nodes of one run. Without PATH it is the newest run under
+shardprof-runs/. What was computed is kept in .shardprof-cache/ beside the traces, so that asking again takes no time;
+that folder may be deleted, and SHARDPROF_CACHE=0 does without.
 
 example:
   shardprof report
   shardprof report shardprof-runs/20260101-120000-train --format json
+  shardprof report s3://bucket/profile_traces/iteration_100 --jobs 8 --memory 16G
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from shardprof.cli import _reading  # isort: skip  # before anything that imports NumPy
 from shardprof import render
-from shardprof.analysis.report import analyse
+from shardprof.analysis.cache import report_of
 from shardprof.trace.run import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to read and how to show it."""
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a run folder, a folder of traces, a trace")
+    _reading.add_arguments(parser)
     parser.add_argument(
         "--format", choices=render.formats(), default="terminal", help="how to show it (default: %(default)s)"
     )
@@ -29,5 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Report; a path that cannot be read raises ShardprofError."""
-    render.output(args.format).render(analyse(load(args.paths)), sys.stdout)
+    result = report_of(load(args.paths, _reading.reading(args)))
+    render.output(args.format).render(result, sys.stdout)
     return 0

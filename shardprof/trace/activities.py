@@ -6,33 +6,7 @@ from dataclasses import dataclass
 
 from shardprof.engine import NOTHING, Intervals, union
 from shardprof.trace.classes import COMM_KINDS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessGroup:
-    """A process group as far as the trace tells: its torch name, what it is for, how many ranks, which."""
-
-    name: str
-    description: str
-    size: int | None
-    ranks: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collective:
-    """One communication of one rank: when it was launched on the CPU, when it ran, what it carried.
-
-    `payload_bytes` is the output of an all-gather, the input of a reduce-scatter, the buffer of the others;
-    `wire_bytes` what the rank sends for it. None where the trace does not tell the size or the group.
-    """
-
-    kind: str
-    launched_ns: int
-    begin_ns: int
-    end_ns: int
-    payload_bytes: int | None
-    wire_bytes: int | None
-    group: ProcessGroup | None
+from shardprof.trace.collectives import Collectives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +27,7 @@ class Activities:
     late_launches: Intervals
     device_events: int
     unlaunched_events: int
-    collectives: tuple[Collective, ...]
+    collectives: Collectives
 
     def all_comm(self) -> Intervals:
         """The time of communication of any kind, merged."""

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from shardprof.engine import NOTHING, Intervals, merge
-from shardprof.trace.activities import Activities, Collective, ProcessGroup
+from shardprof.trace.activities import Activities
 from shardprof.trace.classes import COMM_KINDS, comm_kind, wire_factor
+from shardprof.trace.collectives import Collective, ProcessGroup, as_columns
 from shardprof.trace.events import Events, Mask
 from shardprof.trace.groups import GroupTable
 
 GROUP_MARK = "shardprof::group "
 """The range in which recording wraps each collective call, since gloo's events do not name their process group."""
+
+TENSOR_ARGUMENTS = ("Input Dims", "Input type")
+"""What the profiler tells of the tensors of a call, as far as it is used here."""
 
 # Ranges around operators are no work of their own: frameworks wait for communication inside them.
 _WRAPPER_NAMESPACES = {"c10d", "autograd", "c10d_functional", "_c10d_functional", "_c10d_functional_autograd"}
@@ -45,13 +49,13 @@ class _Call:
 def cpu_activities(events: Events, groups: GroupTable, data_loading: Intervals, main_thread: int | None) -> Activities:
     """The activities of a trace without device events; `data_loading` is of the `main_thread`."""
     transfers = events.named(lambda name: name.startswith("gloo:"))
-    collectives = tuple(_collectives(events, np.flatnonzero(transfers), groups))
+    collectives = as_columns(list(_collectives(events, np.flatnonzero(transfers), groups)))
     loading = _inside(events, data_loading) & (events.thread == main_thread)
-    rows_of = {kind: [(c.begin_ns, c.end_ns) for c in collectives if c.kind == kind] for kind in COMM_KINDS}
+    present = [COMM_KINDS[kind] for kind in np.unique(collectives.kind).tolist()]
     return Activities(
         device="cpu",
         compute=merge(events.intervals(_operators(events, transfers, main_thread) & ~loading)),
-        comm={kind: merge(np.array(rows, dtype=np.int64)) for kind, rows in rows_of.items() if rows},
+        comm={kind: collectives.intervals(kind) for kind in present},
         memcpy=NOTHING,
         memset=NOTHING,
         data_loading=data_loading,
@@ -89,7 +93,7 @@ def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iter
     waiting = _calls_by_transfer_name(events, groups)
     for row in sorted(transfer_rows.tolist(), key=lambda row: int(events.begin_ns[row])):
         name = events.name_of(row)
-        arguments = events.details.get(row, {})
+        arguments = events.arguments(row)
         begin_ns = int(events.begin_ns[row])
         elements = _elements(_listed(arguments, "Input Dims"))
         call = _take_call(waiting[name], begin_ns, elements)
@@ -129,7 +133,7 @@ def _transfer_name(call_name: str, kind: str) -> str:
 
 def _call(events: Events, row: int, marks: dict[int, list[tuple[int, int, str]]], groups: GroupTable) -> _Call:
     kind = comm_kind(events.name_of(row))
-    dims = _listed(events.details.get(row, {}), "Input Dims")
+    dims = _listed(events.arguments(row), "Input Dims")
     tensors = [_elements(shape) for shape in dims if _elements(shape)]
     output, source = (tensors[0], tensors[1]) if len(tensors) > 1 else (None, tensors[0] if tensors else 0)
     group = _marked_group(events, row, marks, groups)

@@ -19,8 +19,8 @@ class Events:
     """One row an event with a duration, in the order of the file. Times are nanoseconds on the rank's own clock.
 
     `name`, `category` and `thread` are indices into the tuples of the same names in the plural; `correlation`,
-    `external_id` and `stream` are `engine.ABSENT` where an event has none. `details` holds, by row, the arguments of
-    communication events.
+    `external_id` and `stream` are `engine.ABSENT` where an event has none. The rows `detail_row`, in ascending order, are of
+    communication: what they carry is `details` at the indices `detail`.
     """
 
     begin_ns: Int64s
@@ -34,7 +34,9 @@ class Events:
     names: tuple[str, ...]
     categories: tuple[str, ...]
     threads: tuple[str, ...]
-    details: dict[int, dict[str, Any]]
+    detail_row: UInt32s
+    detail: UInt32s
+    details: tuple[dict[str, Any], ...]
 
     def __len__(self) -> int:
         return len(self.begin_ns)
@@ -55,3 +57,9 @@ class Events:
     def name_of(self, row: int) -> str:
         """The name of one event."""
         return self.names[int(self.name[row])]
+
+    def arguments(self, row: int) -> dict[str, Any]:
+        """What an event carries; nothing if it is not of communication."""
+        at = int(np.searchsorted(self.detail_row, row))
+        told = at < len(self.detail_row) and int(self.detail_row[at]) == row
+        return self.details[int(self.detail[at])] if told else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from shardprof.trace.activities import ProcessGroup
+from shardprof.trace.collectives import ProcessGroup
 
 _MOST_RANKS = 1 << 20  # a damaged header may claim any number
 

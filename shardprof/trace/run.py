@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from shardprof.errors import ShardprofError, UnreadableTraceError
+from shardprof.trace.files import Place, RemoteFile, is_trace_name, place, pure_path, remote_files
 from shardprof.trace.importers.kineto import KinetoTrace, distributed_info, read_kineto
 from shardprof.trace.quality import Quality
+from shardprof.trace.reading import USUAL_READING, Reading, in_parallel, memory_cost_bytes
 from shardprof.trace.schema import (
     HOST_FILE,
     RANK_FILE,
@@ -25,7 +29,9 @@ from shardprof.trace.schema import (
 )
 
 RUNS_FOLDER = Path("shardprof-runs")
-_TRACE_SUFFIXES = (".json", ".json.gz")
+CACHE_FOLDER = ".shardprof-cache"
+
+_AnyPlace = TypeVar("_AnyPlace", Path, RemoteFile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,55 +63,72 @@ class _RankSource:
     host: str | None
     record: RankRecord | None
     steps_file: Path | None
-    trace_files: tuple[Path, ...]
+    trace_files: tuple[Place, ...]
+
+
+_Read = tuple[_RankSource, list[KinetoTrace], list[Quality]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A recorded training: what is known of it as a whole, and its ranks, read one at a time."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     record: RunRecord | None
     hosts: tuple[HostFolder, ...]
     quality: tuple[Quality, ...]
+    reading: Reading
     _sources: tuple[_RankSource, ...]
 
     def ranks(self, lost: list[Quality]) -> Iterator[RankTraces]:
-        """Every rank; each is read when it is asked for, so that one at a time is in memory.
+        """Every rank; those ahead are read at the same time, as far as `reading` lets them.
 
         What is doubtful about files that give no rank is appended to `lost`. Raises ShardprofError where two files
         claim one rank or nothing can be read.
         """
-        taken: dict[int, Path] = {}
+        taken: dict[int, Place] = {}
         nameless = []
         alone = len(self._sources) == 1
-        for source in self._sources:
-            traces, doubts = _read_traces(source, alone=alone)
+        for source, traces, doubts in self._read(self._sources):
             rank = traces[0].rank if source.rank is None and traces else source.rank
             if not traces and source.steps_file is None:
                 lost += doubts
             elif rank is None and alone and not distributed_info(traces[0].metadata):
-                yield _rank_traces(
-                    source, 0, traces, doubts, taken
-                )  # no sign of a job of several: its rank is no doubt
+                yield _rank_traces(source, 0, traces, doubts, taken)  # no sign of a job of several: its rank is no doubt
             elif rank is None and not alone:
                 nameless.append(source)
             else:
                 yield _rank_traces(source, rank, traces, doubts, taken)
-        for source in nameless:  # read again, now that it is known which ranks are free
-            yield _rank_traces(source, None, *_read_traces(source, alone=False), taken)
+        for source, traces, doubts in self._read(nameless):  # again, now that it is known which ranks are free
+            yield _rank_traces(source, None, traces, doubts, taken)
         if not taken:
             places = ", ".join(str(path) for path in self.paths)
             raise UnreadableTraceError(f"none of the files in {places} is a trace", "name a trace or a run folder")
 
+    def inputs(self) -> list[Place]:
+        """Every file that what is told of the run depends on."""
+        traces = [file for source in self._sources for file in source.trace_files]
+        folders = {path for path in self.paths if isinstance(path, Path) and path.is_dir()} if self.record else set()
+        records = (file for folder in folders for file in folder.rglob("*") if CACHE_FOLDER not in file.parts)
+        return [*traces, *sorted(file for file in records if file.is_file())]
 
-def load(paths: Sequence[Path]) -> Run:
-    """The run in `paths`: none is the newest under shardprof-runs/, several are the nodes of one run.
+    def _read(self, sources: Sequence[_RankSource]) -> Iterator[_Read]:
+        alone = len(self._sources) == 1
+        return in_parallel(
+            sources,
+            lambda source: memory_cost_bytes(source.trace_files),
+            lambda source: (source, *_read_traces(source, self.reading, alone=alone)),
+            self.reading,
+        )
+
+
+def load(paths: Sequence[str | os.PathLike[str]], reading: Reading = USUAL_READING) -> Run:
+    """The run in `paths`, or behind these URLs: none is the newest under shardprof-runs/, several are the nodes of one.
 
     Raises ShardprofError where there is nothing to read.
     """
     try:
-        runs = [_load_one(path) for path in paths or [_newest_run()]]
+        runs = [_load_one(place(path), reading) for path in paths or [_newest_run()]]
     except OSError as error:
         raise ShardprofError(f"{error.filename} cannot be read: {error.strerror}", "look at its permissions") from error
     if len(runs) == 1:
@@ -116,6 +139,7 @@ def load(paths: Sequence[Path]) -> Run:
         record=next((run.record for run in runs if run.record), None),
         hosts=tuple(host for run in runs for host in run.hosts),
         quality=tuple(doubt for run in runs for doubt in run.quality),
+        reading=reading,
         _sources=tuple(_sorted_sources([source for run in runs for source in run._sources])),
     )
 
@@ -135,29 +159,43 @@ def _runs_in(folder: Path) -> list[Path]:
     return [record.parent for record in records]
 
 
-def _load_one(path: Path) -> Run:
+def _load_one(path: Place, reading: Reading) -> Run:
+    if isinstance(path, RemoteFile):
+        return _foreign(path, _traces_among(remote_files(path), path), reading)
     if not path.exists():
         raise ShardprofError(f"{path} does not exist", "name a run folder, a folder of traces or a trace file")
     if path.is_file():
-        return _foreign((path,), (path,))
+        return _foreign(path, [path], reading)
     if not path.is_dir():
         raise ShardprofError(f"{path} is neither a file nor a folder", "a trace in a pipe: write it to a file first")
-    if (path / "ranks").is_dir() or (path / "run.json").exists():
-        return _recorded(path)
+    if (path / "ranks").is_dir() or (path / RUN_FILE).exists():
+        return _recorded(path, reading)
     if runs := _runs_in(path):
         raise ShardprofError(f"{path} holds {len(runs)} recorded runs", f"name one of them; the newest is {runs[-1]}")
-    files = sorted(file for file in path.rglob("*") if file.name.endswith(_TRACE_SUFFIXES) and file.is_file())
-    if not files:
-        raise ShardprofError(f"there are no traces in {path}", "a trace is a .json or .json.gz file of torch.profiler")
-    return _foreign((path,), tuple(files))
+    return _foreign(path, _traces_among(sorted(file for file in path.rglob("*") if file.is_file()), path), reading)
 
 
-def _foreign(paths: tuple[Path, ...], files: tuple[Path, ...]) -> Run:
+def _traces_among(files: Sequence[_AnyPlace], where: Place) -> list[_AnyPlace]:
+    if [where] == list(files):
+        return list(files)
+    traces = [file for file in files if is_trace_name(file.name) and not _is_own_file(pure_path(file))]
+    if not traces:
+        hint = "a trace is a .json, .json.gz or .json.zst file of torch.profiler"
+        raise ShardprofError(f"there are no traces in {where}", hint)
+    return traces
+
+
+def _is_own_file(file: PurePath) -> bool:
+    """What shardprof writes beside traces is JSON too."""
+    return file.name in (RUN_FILE, RANK_FILE, HOST_FILE) or CACHE_FOLDER in file.parts
+
+
+def _foreign(path: Place, files: Sequence[Place], reading: Reading) -> Run:
     sources = [_RankSource(rank=None, host=None, record=None, steps_file=None, trace_files=(file,)) for file in files]
-    return Run(paths=paths, record=None, hosts=(), quality=(), _sources=tuple(sources))
+    return Run(paths=(path,), record=None, hosts=(), quality=(), reading=reading, _sources=tuple(sources))
 
 
-def _recorded(path: Path) -> Run:
+def _recorded(path: Path, reading: Reading) -> Run:
     folder = RunFolder(path)
     doubts: list[Quality] = []
     try:
@@ -176,6 +214,7 @@ def _recorded(path: Path) -> Run:
         record=record,
         hosts=tuple(hosts),
         quality=tuple(doubts),
+        reading=reading,
         _sources=tuple(_sorted_sources(sources)),
     )
 
@@ -193,7 +232,8 @@ def _recorded_rank(folder: Path) -> _RankSource:
         record = read_whole(RankRecord, folder / RANK_FILE)
     except (OSError, ValueError, TypeError):
         record = None
-    own = {file.name.removesuffix(".gz"): file for file in sorted(folder.glob("trace*.json*")) if _is_trace_name(file)}
+    files = [file for file in sorted(folder.glob("trace*.json*")) if is_trace_name(file.name)]
+    own = {_without_packing(file.name): file for file in files}
     traces = [own[name] for name in sorted(own, key=lambda name: (len(name), name))]  # trace.json, .1, .2, ... .10
     exported = [Path(window.file) for window in record.windows if window.profiler == "user"] if record else []
     return _RankSource(
@@ -205,15 +245,15 @@ def _recorded_rank(folder: Path) -> _RankSource:
     )
 
 
-def _is_trace_name(file: Path) -> bool:
-    return file.name.endswith(_TRACE_SUFFIXES)
+def _without_packing(name: str) -> str:
+    return name.removesuffix(".gz").removesuffix(".zst")
 
 
-def _read_traces(source: _RankSource, *, alone: bool) -> tuple[list[KinetoTrace], list[Quality]]:
+def _read_traces(source: _RankSource, how: Reading, *, alone: bool) -> tuple[list[KinetoTrace], list[Quality]]:
     traces, doubts = [], []
     for file in source.trace_files:
         try:
-            trace = read_kineto(file)
+            trace = read_kineto(file, how)
         except UnreadableTraceError as error:
             if alone and source.steps_file is None:
                 raise
@@ -225,10 +265,10 @@ def _read_traces(source: _RankSource, *, alone: bool) -> tuple[list[KinetoTrace]
 
 
 def _rank_traces(
-    source: _RankSource, rank: int | None, traces: list[KinetoTrace], doubts: list[Quality], taken: dict[int, Path]
+    source: _RankSource, rank: int | None, traces: list[KinetoTrace], doubts: list[Quality], taken: dict[int, Place]
 ) -> RankTraces:
     """The rank that a source gives; without a `rank` it is the first free one."""
-    file = traces[0].path if traces else Path(str(source.steps_file))
+    file: Place = traces[0].path if traces else Path(str(source.steps_file))
     if rank is None:
         rank = next(free for free in range(len(taken) + 1) if free not in taken)
         message = f"{file.name} does not tell its rank; it is called {rank}"

@@ -5,32 +5,54 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import tempfile
+from collections.abc import Callable
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shardprof import engine
 from shardprof.errors import UnreadableTraceError
 
+DETAILS = ("Collective name", "Input Dims")
 OPTIONS: dict[str, Any] = {
     "skip_categories": ("python_function",),
     "detail_name_prefixes": ("c10d::", "gloo:"),
-    "detail_argument": "Collective name",
+    "detail_mark": "Collective name",
+    "detail_arguments": DETAILS,
+}
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "gzip": lambda data: gzip.compress(data, 1),
+    "zstd": zstandard.ZstdCompressor(1).compress,
 }
 MAX_NS = 2**62 - 1
 
 
-def read(text: str, *, compressed: bool = False) -> engine.TraceFile:
-    data = text.encode()
+def read_file(path: Path, **options: Any) -> engine.TraceFile:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return engine.read_trace(descriptor, str(path), **OPTIONS, **options)
+    finally:
+        os.close(descriptor)
+
+
+def read(text: str | bytes, *, packing: str = "plain") -> engine.TraceFile:
+    data = text.encode() if isinstance(text, str) else text
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace"
-        path.write_bytes(gzip.compress(data, 1) if compressed else data)
-        return engine.read_trace(path, **OPTIONS)
+        path.write_bytes(PACK[packing](data))
+        return read_file(path)
+
+
+def metadata_of(trace: engine.TraceFile) -> dict[str, Any]:
+    return {unescaped(key): json.loads(text) for key, text in trace.metadata}
 
 
 def plain_reader(text: str) -> list[tuple[Any, ...]]:
@@ -43,6 +65,7 @@ def plain_reader(text: str) -> list[tuple[Any, ...]]:
         args = event.get("args", {})
         name = event.get("name", "")
         wanted = "args" in event and (name.startswith(("c10d::", "gloo:")) or "Collective name" in args)
+        details = {key: value for key, value in args.items() if key in DETAILS}
         rows.append(
             (
                 begin_ns,
@@ -51,7 +74,7 @@ def plain_reader(text: str) -> list[tuple[Any, ...]]:
                 event.get("cat", ""),
                 f"{event.get('pid', '')}/{event.get('tid', '')}",
                 *(int(args.get(key, engine.ABSENT)) for key in ("correlation", "External id", "stream")),
-                args if wanted else None,
+                details if wanted else None,
             )
         )
     return rows
@@ -59,8 +82,8 @@ def plain_reader(text: str) -> list[tuple[Any, ...]]:
 
 def engine_rows(trace: engine.TraceFile) -> list[tuple[Any, ...]]:
     details = {
-        row: json.loads(text, parse_float=str, parse_int=str)
-        for row, text in zip(trace.detail_row.tolist(), trace.detail_json, strict=True)
+        row: json.loads(trace.details[detail], parse_float=str, parse_int=str)
+        for row, detail in zip(trace.detail_row.tolist(), trace.detail.tolist(), strict=True)
     }
     columns = (trace.begin_ns, trace.end_ns, trace.name, trace.category, trace.thread)
     more = (trace.correlation, trace.external_id, trace.stream)
@@ -126,15 +149,15 @@ def _object(members: dict[str, str], gap: str) -> str:
 METADATA = st.dictionaries(WORDS.filter(lambda key: key != "traceEvents"), ARGUMENTS | SCALARS, max_size=3)
 
 
-@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("packing", PACK)
 @given(events=st.lists(EVENTS, max_size=6), header=METADATA, trailer=METADATA, gap=st.sampled_from(["", " ", "\n \t"]))
 def test_reads_what_json_reads(
-    *, compressed: bool, events: list[dict[str, Any]], header: dict[str, Any], trailer: dict[str, Any], gap: str
+    *, packing: str, events: list[dict[str, Any]], header: dict[str, Any], trailer: dict[str, Any], gap: str
 ) -> None:
     text = to_text(events, header, trailer, gap)
-    trace = read(text, compressed=compressed)
+    trace = read(text, packing=packing)
     assert engine_rows(trace) == plain_reader(text)
-    assert json.loads(trace.metadata_json) == {**json.loads(text), "traceEvents": []}
+    assert metadata_of(trace) == {key: value for key, value in json.loads(text).items() if key != "traceEvents"}
     assert (trace.lost_events, trace.truncated) == (0, False)
 
 
@@ -160,15 +183,13 @@ def test_no_bytes_are_too_odd(data: bytes) -> None:
         for head in (b"", b"\x1f\x8b", gzip.compress(b'{"traceEvents": [')):
             path.write_bytes(head + data)
             with contextlib.suppress(UnreadableTraceError):
-                engine.read_trace(path, **OPTIONS)
+                read_file(path)
 
 
-def test_what_cannot_be_decoded_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "trace.json"
-    path.write_bytes(b'{"x": "\xff", "traceEvents": [{"ph": "X", "name": "k\xffernel", "ts": 1}]}')
-    trace = engine.read_trace(path, **OPTIONS)
-    assert trace.names == ["k?ernel"]
-    assert json.loads(trace.metadata_json)["x"] == "\ufffd"
+def test_what_cannot_be_decoded_is_replaced() -> None:
+    trace = read(b'{"x": "\xff", "traceEvents": [{"ph": "X", "name": "k\xffernel \xc3\xa4", "ts": 1}]}')
+    assert trace.names == ["k?ernel ä"]
+    assert metadata_of(trace) == {"x": "?"}
 
 
 def test_columns_outlive_their_trace() -> None:

@@ -1,10 +1,9 @@
-// The text of a trace file as a stream: plain or gzip (one member or several), never the whole file at once.
+// The text of a trace file as a stream: plain, gzip or zstd (one frame or several), never the whole file at once.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include "shardprof/result.h"
 
@@ -19,9 +18,13 @@ class ByteSource {
 
   // Whether the compressed stream ended before its end mark: what was read until there is good.
   [[nodiscard]] virtual bool truncated() const { return false; }
+
+  // How much of the file has been read.
+  [[nodiscard]] virtual uint64_t stored_bytes() const = 0;
 };
 
-// Opens a file; gzip is told by its first bytes, not by its name.
-Result<std::unique_ptr<ByteSource>> open_byte_source(const std::string& path);
+// Reads from a file or a pipe, which stays the caller's to close. What it holds is told by its first bytes, not by a
+// name.
+Result<std::unique_ptr<ByteSource>> open_byte_source(int descriptor);
 
 }  // namespace shardprof

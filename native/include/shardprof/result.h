@@ -8,11 +8,11 @@
 namespace shardprof {
 
 enum class ErrorCode {
-  cannot_open,    // the file is missing or may not be read
-  cannot_read,    // reading it failed half-way
-  not_gzip_data,  // it begins like gzip and then is none
+  cannot_read,    // the operating system refuses, at once or half-way
+  damaged,        // it begins like compressed data and then is none
   not_a_trace,    // no list of events in it
   too_large,      // a header or an event that is larger than any trace's
+  too_much_text,  // more than was allowed
 };
 
 struct Error {

@@ -3,44 +3,35 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "shardprof/column.h"
 #include "shardprof/result.h"
+#include "shardprof/string_pool.h"
 
 namespace shardprof {
 
 // Stands in integer columns where an event does not have that argument.
 inline constexpr int64_t absent = INT64_MIN;
 
-// Strings that occur many times, each kept once, numbered in order of arrival.
-class StringPool {
- public:
-  uint32_t intern(std::string_view text);
-  [[nodiscard]] const std::vector<std::string>& strings() const { return strings_; }
-
- private:
-  struct Hash {
-    using is_transparent = void;
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-  };
-  std::unordered_map<std::string, uint32_t, Hash, std::equal_to<>> ids_;
-  std::vector<std::string> strings_;
-};
-
 struct TraceColumns {
-  std::vector<int64_t> begin_ns;
-  std::vector<int64_t> end_ns;
-  std::vector<uint32_t> name;      // into names
-  std::vector<uint32_t> category;  // into categories
-  std::vector<uint32_t> thread;    // into threads
-  std::vector<int64_t> correlation;
-  std::vector<int64_t> external_id;
-  std::vector<int64_t> stream;
+  Column<int64_t> begin_ns;
+  Column<int64_t> end_ns;
+  Column<uint32_t> name;      // into names
+  Column<uint32_t> category;  // into categories
+  Column<uint32_t> thread;    // into threads
+  Column<int64_t> correlation;
+  Column<int64_t> external_id;
+  Column<int64_t> stream;
 
   [[nodiscard]] size_t size() const { return begin_ns.size(); }
-  void resize(size_t rows);
+};
+
+// A part of the object around the events, both as they stand in the file: the key without its quotes, the value as
+// JSON.
+struct Member {
+  std::string key;
+  std::string json;
 };
 
 struct TraceFile {
@@ -49,23 +40,28 @@ struct TraceFile {
   StringPool names;
   StringPool categories;
   StringPool threads;
-  // The arguments, as JSON text, of the events that ReadOptions asks them for.
-  std::vector<uint32_t> detail_row;
-  std::vector<std::string> detail_json;
-  // Everything around the events, as one JSON object.
-  std::string metadata_json;
-  int64_t lost_events = 0;  // not readable, or cut off by the end of the file
-  bool truncated = false;   // the file ends before the trace does
+  // Arguments of the events that ReadOptions asks them for: JSON objects, each kept once, since a training does the
+  // same things over and over.
+  Column<uint32_t> detail_row;
+  Column<uint32_t> detail;  // into details
+  StringPool details;
+  std::vector<Member> metadata;  // in the order of the file
+  uint64_t text_bytes = 0;       // of the whole text
+  int64_t lost_events = 0;       // not readable, or cut off by the end of the file
+  uint64_t first_lost_byte = 0;  // where in the text the first of them begins
+  bool truncated = false;        // the file ends before the trace does
 };
 
 struct ReadOptions {
   std::vector<std::string> skip_categories;       // their events cost no memory
-  std::vector<std::string> detail_name_prefixes;  // keep the arguments of events whose name begins so,
-  std::string detail_argument;                    // and of those that have this argument
+  std::vector<std::string> detail_name_prefixes;  // keep details of events whose name begins so,
+  std::string detail_mark;                        // and of those that have this argument:
+  std::vector<std::string> detail_arguments;      // these arguments
+  uint64_t max_text_bytes = 0;                    // refuse more text than this; 0: than any honest trace has
 };
 
-// Reads a plain or gzip-compressed trace as a stream. What is damaged is left out and counted. Fails where there is
-// no list of events at all.
-Result<TraceFile> read_trace(const std::string& path, const ReadOptions& options);
+// Reads a trace (plain, gzip, zstd) from a file or a pipe as a stream. What is damaged is mended or left out and
+// counted. Fails where there is no list of events at all. The descriptor stays the caller's to close.
+Result<TraceFile> read_trace(int descriptor, const ReadOptions& options);
 
 }  // namespace shardprof

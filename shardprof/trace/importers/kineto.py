@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shardprof import engine
 from shardprof.engine import Intervals, TraceFile
+from shardprof.errors import UnreadableTraceError
 from shardprof.trace.activities import Activities
-from shardprof.trace.cpu_activities import cpu_activities
+from shardprof.trace.cpu_activities import TENSOR_ARGUMENTS, cpu_activities
 from shardprof.trace.events import Events, Mask
-from shardprof.trace.gpu_activities import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, gpu_activities
+from shardprof.trace.files import Place, opened, pure_path
+from shardprof.trace.gpu_activities import gpu_activities
+from shardprof.trace.gpu_collectives import COLLECTIVE_ARGUMENTS, COLLECTIVE_NAME
 from shardprof.trace.groups import GroupTable
+from shardprof.trace.launches import DEVICE_CATEGORIES, LAUNCH_CATEGORIES
 from shardprof.trace.quality import Quality
+from shardprof.trace.rank_of_file import rank_of_file
+from shardprof.trace.reading import USUAL_READING, Reading
 
 # Before 2022 Kineto named its categories in other words.
 _CATEGORY_TODAY = {
@@ -33,8 +38,8 @@ _COMM_NAME_PREFIXES = ("c10d::", "gloo:", "nccl:", "record_param_comms")
 _DATALOADER_RANGE = re.compile(r"enumerate\((DataLoader|DataPipe)\)#.*__next__")
 PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d{1,18})")
 
-# How tools name a rank in a file name: rank3, rank_3, rank-3; worker3.
-_RANK_IN_NAME = re.compile(r"(?:^|[^a-z])(?:rank|worker)[_-]?(\d+)", re.IGNORECASE)
+_NOT_AVAILABLE = re.compile(r"([:,\[]\s*)N/A(?=\s*[,}\]])")
+_DAMAGED = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,7 @@ class KinetoTrace:
     into `events.threads`, None where no event tells. Its times are relative to `base_ns` since the epoch.
     """
 
-    path: Path
+    path: Place
     rank: int | None
     metadata: dict[str, Any]
     base_ns: int
@@ -55,28 +60,40 @@ class KinetoTrace:
     quality: tuple[Quality, ...]
 
 
-def read_kineto(path: Path) -> KinetoTrace:
-    """The trace in `path`. Raises UnreadableTraceError for what is none."""
-    columns = engine.read_trace(
-        path,
-        skip_categories=_UNUSED_CATEGORIES,
-        detail_name_prefixes=_COMM_NAME_PREFIXES,
-        detail_argument="Collective name",
-    )
+def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
+    """The trace in `file`. Raises UnreadableTraceError for what is none."""
+    columns = _columns(file, how)
     metadata = _metadata(columns)
     events = _events(columns)
     main_thread = _main_thread(events)
     activities = _activities(events, metadata, main_thread)
     return KinetoTrace(
-        path=path,
-        rank=_rank(metadata, path),
+        path=file,
+        rank=rank_of_file(metadata, pure_path(file), how.rank_regex),
         metadata=metadata,
         base_ns=_base_ns(metadata),
         events=events,
         main_thread=main_thread,
         activities=activities,
-        quality=(*_damage(columns, path), *_device_doubts(events, metadata, activities, path)),
+        quality=(*_damage(columns, file), *_device_doubts(events, metadata, activities, file)),
     )
+
+
+def _columns(file: Place, how: Reading) -> TraceFile:
+    try:
+        with opened(file) as descriptor:
+            return engine.read_trace(
+                descriptor,
+                str(file),
+                skip_categories=_UNUSED_CATEGORIES,
+                detail_name_prefixes=_COMM_NAME_PREFIXES,
+                detail_mark=COLLECTIVE_NAME,
+                detail_arguments=(*COLLECTIVE_ARGUMENTS, *TENSOR_ARGUMENTS),
+                max_text_bytes=how.max_text_bytes,
+            )
+    except OSError as error:
+        reason = error.strerror or error
+        raise UnreadableTraceError(f"{file} cannot be read: {reason}", "look at the file and its permissions") from error
 
 
 def distributed_info(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +103,8 @@ def distributed_info(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(columns: TraceFile) -> dict[str, Any]:
-    return _object(columns.metadata_json)  # a header that is damaged costs the header
+    """The members around the events; of a key that comes twice, the last counts, and a damaged value costs itself."""
+    return {_unescaped(key): value for key, text in columns.metadata if (value := _value(text)) is not _DAMAGED}
 
 
 def _base_ns(metadata: dict[str, Any]) -> int:
@@ -95,7 +113,6 @@ def _base_ns(metadata: dict[str, Any]) -> int:
 
 
 def _events(columns: TraceFile) -> Events:
-    details = zip(columns.detail_row.tolist(), columns.detail_json, strict=True)
     return Events(
         begin_ns=columns.begin_ns,
         end_ns=columns.end_ns,
@@ -108,7 +125,9 @@ def _events(columns: TraceFile) -> Events:
         names=tuple(_unescaped(name) for name in columns.names),
         categories=tuple(_CATEGORY_TODAY.get(category, category) for category in columns.categories),
         threads=tuple(columns.threads),
-        details={row: arguments for row, text in details if (arguments := _object(text))},
+        detail_row=columns.detail_row,
+        detail=columns.detail,
+        details=tuple(_object(text) for text in columns.details),
     )
 
 
@@ -122,19 +141,19 @@ def _unescaped(raw: str) -> str:
 
 
 def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return {}
+    value = _value(text)
     return value if isinstance(value, dict) else {}
 
 
-def _rank(metadata: dict[str, Any], path: Path) -> int | None:
-    rank = distributed_info(metadata).get("rank")
-    if isinstance(rank, int):
-        return rank
-    named = _RANK_IN_NAME.search(path.name)
-    return int(named.group(1)) if named else None
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(_NOT_AVAILABLE.sub(r"\1null", text), strict=False)
+    except (ValueError, RecursionError):
+        return _DAMAGED
 
 
 def _main_thread(events: Events) -> int | None:
@@ -160,19 +179,19 @@ def _data_loading(events: Events, main_thread: int | None) -> Intervals:
     return engine.merge(events.intervals(rows & (events.thread == main_thread)))
 
 
-def _damage(columns: TraceFile, path: Path) -> list[Quality]:
+def _damage(columns: TraceFile, path: Place) -> list[Quality]:
     doubts = []
     if columns.truncated:
         message = f"{path.name} ends before the trace does; what was complete is used"
         doubts.append(Quality(code="truncated_trace", message=message))
     if columns.lost_events:
-        message = f"{path.name} holds events that cannot be read"
+        message = f"{path.name} holds events that cannot be read, the first {columns.first_lost_byte:,} bytes into its text"
         doubts.append(Quality(code="lost_events", message=message, count=columns.lost_events))
     return doubts
 
 
 def _device_doubts(
-    events: Events, metadata: dict[str, Any], activities: Activities | None, path: Path
+    events: Events, metadata: dict[str, Any], activities: Activities | None, path: Place
 ) -> list[Quality]:
     """What is odd about the devices: none where there should be some, several, or work that nothing launched."""
     if activities is None:
@@ -190,7 +209,7 @@ def _device_doubts(
     return doubts
 
 
-def _no_device_activities(path: Path) -> Quality:
+def _no_device_activities(path: Place) -> Quality:
     message = f"{path.name} is of a job on GPUs and holds no GPU activities: what is shown is the CPU's side only"
     return Quality(code="no_device_activities", message=message)
 

@@ -1,0 +1,164 @@
+#include "shardprof/json_mender.h"
+
+#include <algorithm>
+#include <cctype>
+
+namespace shardprof {
+namespace {
+
+constexpr size_t longest_key = 200;
+
+bool is_space(char c) { return static_cast<unsigned char>(c) <= ' '; }
+
+bool is_json_scalar(std::string_view word) {
+  if (word == "true" || word == "false" || word == "null") return true;
+  if (word.starts_with('-')) word.remove_prefix(1);
+  const bool begins_number = !word.empty() && word.front() >= '0' && word.front() <= '9';
+  return begins_number && word.find_first_not_of("0123456789.eE+-") == std::string_view::npos &&
+         !(word.size() > 1 && word.front() == '0' && word[1] >= '0' && word[1] <= '9');
+}
+
+class Mender {
+ public:
+  Mender(std::string_view text, bool at_end) : text_(text), at_end_(at_end) {}
+
+  Mended run() {
+    do {
+      skip_space();
+      if (at_ == text_.size()) return {Outcome::incomplete, {}, 0};
+      if (!take_token()) return {Outcome::malformed, {}, 0};
+      if (incomplete_) return {Outcome::incomplete, {}, 0};
+    } while (!open_.empty());
+    return {Outcome::done, std::move(json_), at_};
+  }
+
+ private:
+  void skip_space() {
+    while (at_ < text_.size() && is_space(text_[at_])) ++at_;
+  }
+
+  // Takes one bracket, comma, colon, string or scalar; false where no value goes on like that.
+  bool take_token() {
+    const char c = text_[at_];
+    if (c == '"') return take_string();
+    if (c == '{' || c == '[') {
+      open_.push_back(c);
+    } else if (c == '}' || c == ']') {
+      if (open_.empty() || open_.back() != (c == '}' ? '{' : '[')) return false;
+      open_.pop_back();
+    } else if (c != ',' && c != ':') {
+      return take_word();
+    } else if (open_.empty()) {
+      return false;
+    }
+    key_is_next_ = (c == '{' || c == ',') && open_.back() == '{';
+    json_ += c;
+    ++at_;
+    return true;
+  }
+
+  bool take_word() {
+    const size_t end = std::min(text_.find_first_of(",}]:{[\"", at_), text_.size());
+    incomplete_ = end == text_.size() && !at_end_;
+    std::string_view word = text_.substr(at_, end - at_);
+    while (!word.empty() && is_space(word.back())) word.remove_suffix(1);
+    json_ += is_json_scalar(word) ? word : "null";
+    at_ = end;
+    return true;
+  }
+
+  bool take_string() {
+    const size_t begin = at_ + 1;
+    size_t end = begin;
+    for (;; ++end) {
+      end = text_.find_first_of("\"\\", end);
+      if (end == std::string_view::npos) {
+        incomplete_ = true;
+        return true;
+      }
+      if (text_[end] == '\\') {
+        ++end;
+      } else if (ends_string(end + 1) || incomplete_) {
+        break;
+      }
+    }
+    append_string(text_.substr(begin, end - begin));
+    at_ = end + 1;
+    key_is_next_ = false;
+    return true;
+  }
+
+  // Whether what stands behind a quote can only stand behind the end of a string. Where the text ends too early to
+  // tell, that is `incomplete_`.
+  bool ends_string(size_t behind) {
+    const size_t next = behind_space(behind);
+    if (next == text_.size() || open_.empty()) return true;
+    const char c = text_[next];
+    if (key_is_next_) return c == ':';
+    if (open_.back() == '[') return c == ',' || (c == ']' && is_closing(next));
+    return (c == ',' && is_key(behind_space(next + 1))) || (c == '}' && is_closing(next));
+  }
+
+  size_t behind_space(size_t at) {
+    while (at < text_.size() && is_space(text_[at])) ++at;
+    incomplete_ = incomplete_ || (at >= text_.size() && !at_end_);
+    return std::min(at, text_.size());
+  }
+
+  bool is_closing(size_t bracket) {
+    const size_t next = behind_space(bracket + 1);
+    return next == text_.size() || text_[next] == ',' || text_[next] == '}' || text_[next] == ']';
+  }
+
+  bool is_key(size_t at) {
+    if (at == text_.size()) return true;
+    if (text_[at] != '"') return false;
+    const size_t length = text_.substr(at + 1, longest_key).find('"');
+    if (length != std::string_view::npos) {
+      const size_t next = behind_space(at + length + 2);
+      return next == text_.size() || text_[next] == ':';
+    }
+    const bool cut_off = at + 1 + longest_key > text_.size();
+    incomplete_ = incomplete_ || (cut_off && !at_end_);
+    return cut_off;
+  }
+
+  void append_string(std::string_view inside) {
+    json_ += '"';
+    for (size_t i = 0; i < inside.size(); ++i) {
+      const char c = inside[i];
+      if (c == '\\' && i + 1 < inside.size() && is_escape(inside.substr(i + 1))) {
+        json_ += c;
+        json_ += inside[++i];
+      } else if (c == '"' || c == '\\') {
+        json_ += '\\';
+        json_ += c;
+      } else {
+        json_ += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
+      }
+    }
+    json_ += '"';
+  }
+
+  static bool is_escape(std::string_view behind_backslash) {
+    if (behind_backslash.front() != 'u') {
+      return std::string_view{"\"\\/bfnrt"}.find(behind_backslash.front()) != std::string_view::npos;
+    }
+    const std::string_view digits = behind_backslash.substr(1, 4);
+    return digits.size() == 4 && std::ranges::all_of(digits, [](unsigned char c) { return std::isxdigit(c) != 0; });
+  }
+
+  std::string_view text_;
+  bool at_end_;
+  size_t at_ = 0;
+  std::string open_;  // the brackets around what is next
+  bool key_is_next_ = false;
+  bool incomplete_ = false;
+  std::string json_;
+};
+
+}  // namespace
+
+Mended mend_value(std::string_view text, bool at_end) { return Mender{text, at_end}.run(); }
+
+}  // namespace shardprof

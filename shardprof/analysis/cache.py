@@ -1,0 +1,102 @@
+"""The report of a run, computed once: kept beside its traces for as long as neither they nor shardprof change.
+
+The cache is one JSON file in the folder `.shardprof-cache` beside a trace or inside a folder of traces. It may be
+deleted at any time; where it cannot be written or is damaged, the report is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import shardprof
+from shardprof.analysis.report import analyse
+from shardprof.analysis.result import Result
+from shardprof.trace.run import CACHE_FOLDER, Run
+
+_SWITCH = "SHARDPROF_CACHE"
+
+
+def report_of(run: Run) -> Result:
+    """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
+    file = _cache_file(run)
+    key = _key(run) if file else None
+    if file is None or key is None:
+        return analyse(run)
+    kept = _kept(file, key)
+    if kept is not None:
+        return kept
+    result = analyse(run)
+    _keep(file, key, result)
+    return result
+
+
+def _cache_file(run: Run) -> Path | None:
+    """Where the run's report is kept; None where it is not."""
+    place = run.paths[0]
+    if os.environ.get(_SWITCH) == "0" or not isinstance(place, Path):
+        return None
+    folder = place if place.is_dir() else place.parent
+    name = "report" if place.is_dir() else place.name
+    return folder / CACHE_FOLDER / f"{name}.json"
+
+
+def _key(run: Run) -> str | None:
+    """What the report depends on, as a digest; None where that cannot be told."""
+    inputs = run.inputs()
+    if not all(isinstance(file, Path) for file in inputs):
+        return None
+    how = run.reading
+    asked = [*map(str, run.paths), str(how.max_text_bytes), how.rank_regex.pattern if how.rank_regex else ""]
+    try:
+        stamps = [_stamp(file) for file in inputs if isinstance(file, Path)]
+    except OSError:
+        return None
+    return _digest([*asked, *stamps, _engine_version()])
+
+
+@cache
+def _engine_version() -> str:
+    """Of this very build: what is read and computed may change without a release."""
+    files = Path(shardprof.__file__).parent.rglob("*")
+    return _digest(sorted(_stamp(file) for file in files if file.suffix in (".py", ".so")))
+
+
+def _stamp(file: Path) -> str:
+    stat = file.stat()
+    return f"{file} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
+
+
+def _kept(file: Path, key: str) -> Result | None:
+    import msgspec  # only where there is something to decode
+
+    try:
+        head, _, body = file.read_bytes().partition(b"\n")
+        return msgspec.json.decode(body, type=Result) if head.decode() == key else None
+    except (OSError, ValueError):  # a damaged cache is none
+        return None
+
+
+def _keep(file: Path, key: str, result: Result) -> None:
+    import msgspec
+
+    with suppress(OSError, ValueError):  # the names of files and kernels need not be text that JSON can hold
+        if not _may_write(file.parent):
+            return
+        file.parent.mkdir(exist_ok=True)
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        partial.write_bytes(key.encode() + b"\n" + msgspec.json.encode(result))
+        partial.replace(file)
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether somebody may write there: root could anywhere, and data that is meant to stay as it is should."""
+    existing = folder if folder.exists() else folder.parent
+    return bool(existing.stat().st_mode & 0o222)

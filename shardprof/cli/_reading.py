@@ -1,0 +1,65 @@
+"""What every command that reads traces takes: the paths and how to read them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+
+# Nothing here multiplies matrices, and the library for it would start a thread for every core on import.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from shardprof.trace.reading import Reading
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to read, and how."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="a run folder, a folder of traces, a trace (.json, .gz, .zst), or a URL of one (s3://, gs://, https://)",
+    )
+    how = parser.add_argument_group("reading")
+    how.add_argument("--jobs", type=_positive, metavar="N", help="traces read at once (default: one a processor)")
+    how.add_argument(
+        "--memory", type=_size_bytes, metavar="SIZE", help="memory that reading may take, like 8G (default: half of the free)"
+    )
+    how.add_argument(
+        "--max-size", type=_size_bytes, metavar="SIZE",
+        help="refuse a trace with more text than this once it is inflated (default: 2G or 128 times its size on disk)",
+    )  # fmt: skip
+    how.add_argument(
+        "--rank-regex", type=_regex, metavar="REGEX",
+        help="where neither a trace nor its name tells its rank: its first group, found in the path, is the rank",
+    )  # fmt: skip
+
+
+def reading(args: argparse.Namespace) -> Reading:
+    """How to read, of parsed arguments."""
+    return Reading(
+        jobs=args.jobs, memory_bytes=args.memory, max_text_bytes=args.max_size, rank_regex=args.rank_regex
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of traces")
+    return int(text)
+
+
+def _size_bytes(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 500M or 8G")
+    return max(1, int(float(match[1]) * 1024 ** _POWER[match[2].lower()]))
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error

@@ -1,0 +1,176 @@
+"""A run for people who read it in Python: what `shardprof.load` gives, as Polars frames and for HTA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shardprof.analysis.report import analyse
+from shardprof.analysis.result import Result
+from shardprof.errors import ShardprofError
+from shardprof.trace import run as trace_run
+from shardprof.trace.files import Place
+from shardprof.trace.importers.kineto import KinetoTrace
+from shardprof.trace.quality import Quality
+
+if TYPE_CHECKING:
+    import polars as pl
+    from hta.trace_analysis import TraceAnalysis
+
+_HTA_SUFFIXES = (".json", ".json.gz")
+
+
+def load(paths: Sequence[str | os.PathLike[str]]) -> Run:
+    """The run in `paths`, read and analysed. Raises ShardprofError where there is nothing to read."""
+    run = trace_run.load(paths)
+    return Run(result=analyse(run), _run=run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Run:
+    """A recorded training, or traces of one: its report as `result`, and frames of what the report rests on.
+
+    Frames are Polars frames (the extra `frames`); `.to_pandas()` makes pandas frames of them. Times are integer
+    nanoseconds (`_ns`), sizes bytes (`_bytes`), shares percent (`_pct`); null is "not measured". Numbers are Int64
+    unless something else is said. docs/definitions.md tells what every figure means.
+
+    `steps` and `breakdown` are made of `result`; `events`, `collectives` and `hta` read the traces again at each
+    call. Methods that make a frame raise ShardprofError where Polars is not installed.
+    """
+
+    result: Result
+    _run: trace_run.Run
+
+    def __repr__(self) -> str:
+        places = ", ".join(map(repr, self.result.source.paths))
+        steps = sum(len(rank.steps) for rank in self.result.ranks)
+        return f"Run({places}, ranks={len(self.ranks)}, steps={steps})"
+
+    @property
+    def ranks(self) -> list[int]:
+        """The ranks that there is something of, in ascending order."""
+        return [rank.rank for rank in self.result.ranks]
+
+    @property
+    def quality(self) -> tuple[Quality, ...]:
+        """What was lost or is doubtful; read it before you trust a figure."""
+        return self.result.quality
+
+    def events(self, rank: int | None = None) -> pl.DataFrame:
+        """A row an event with a duration of one rank, or of all, in the order of the files.
+
+        rank               the rank
+        name, category     Categorical: Kineto's, in the words of today; Python functions are left out
+        begin_rel_ns, end_rel_ns
+                           on the rank's own clock, relative to base_ns
+        base_ns            since the epoch, so that base_ns + begin_rel_ns is too; 0 in traces without a base
+        thread             Categorical: "pid/tid"; of GPU activities "device/stream"
+        stream             of GPU activities; null where there is none
+        correlation        the same number on a launch and on what it launched; null where there is none
+        external_id        the same number on an operator and on its launches; null where there is none
+
+        Nothing is copied: the columns are those that the reader made, and live as long as a frame does. Several
+        traces are chunks of one frame, for which rank, base_ns and the codes of name, category and thread are made
+        anew (at most 28 bytes an event). Each call has its own codes: to put names of two frames together, cast them
+        to pl.String. Raises ShardprofError where there is no such rank.
+        """
+        _require("polars", extra="frames")
+        from shardprof import tables
+
+        if rank is not None and rank not in self.ranks:
+            raise ShardprofError(f"there is no rank {rank}", "`.ranks` tells which there are")
+        return tables.events(self._traces(rank))
+
+    def steps(self) -> pl.DataFrame:
+        """A row a captured step of a rank.
+
+        rank, host         the rank; the node's name (String), null where it was not recorded
+        step               the step's number
+        begin_ns, wall_ns  begin, since the epoch on the rank's own clock; length
+        busy_ns, compute_ns, comm_ns, overlap_ns
+                           unions, clipped to the step: of any activity, of compute, of communication of any kind,
+                           of communication under compute
+        partition_compute_ns, partition_all_gather_ns, ..., partition_idle_ns
+                           where wall_ns went, by class: they sum to it; those of communication are what is exposed
+        empty              Boolean: the step holds no work
+        """
+        _require("polars", extra="frames")
+        from shardprof import tables
+
+        return tables.steps(self.result.ranks)
+
+    def breakdown(self) -> pl.DataFrame:
+        """A row a rank: what the time of its whole trace went to. Null where nothing ran in the trace.
+
+        rank, host, device   the rank; the node's name (String); "cuda" or "cpu" (String)
+        span_ns              from the begin of the first activity to the end of the last; HTA's kernel_time
+        busy_ns, idle_ns     the union of all activities, and the rest of the span
+        compute_ns, comm_ns, memcpy_ns, memset_ns
+                             the union of each; they may overlap. HTA's non_compute_time is busy_ns - compute_ns
+        exposed_comm_ns, overlap_ns
+                             communication outside and under compute; they sum to comm_ns
+        gpu_events           number of GPU activities
+        busy_pct, idle_pct, compute_pct, comm_pct, exposed_comm_pct
+                             Float64: shares of span_ns
+        overlap_pct          Float64: share of comm_ns; null without communication. HTA's comp_comm_overlap_pctg
+        """
+        _require("polars", extra="frames")
+        from shardprof import tables
+
+        return tables.breakdown(self.result.ranks)
+
+    def collectives(self) -> pl.DataFrame:
+        """A row a collective of a rank, in or outside of steps, in the order of the traces.
+
+        rank                       the rank
+        kind                       String: all_gather, reduce_scatter, all_reduce, ... (the kinds of the partition)
+        group, group_size          the process group's description (String) and number of ranks; null if not told
+        launched_ns                when the CPU launched it, since the epoch on the rank's own clock
+        begin_ns, end_ns           when it ran: waiting for other ranks is inside
+        payload_bytes, wire_bytes  its size and what the rank sends for it; null where the trace does not tell
+        """
+        _require("polars", extra="frames")
+        from shardprof import tables
+
+        return tables.collectives(self._traces(None))
+
+    def hta(self) -> TraceAnalysis:
+        """HolisticTraceAnalysis' own `TraceAnalysis` of the same files, rank by rank (the extra `hta`).
+
+        Its figures are HTA's: it leaves the last of several steps out and rounds to microseconds. Raises
+        ShardprofError where HTA is not installed, or where it cannot read a rank's traces as one local file.
+        """
+        _require("hta", extra="hta")
+        from hta.trace_analysis import TraceAnalysis
+
+        files: dict[int, str] = {}
+        for rank, trace in self._traces(None):
+            if rank in files:
+                raise ShardprofError(f"rank {rank} has several traces, HTA reads one a rank", "load one of its files")
+            files[rank] = _local_file(trace.path)
+        if not files:
+            raise ShardprofError("there are no traces for HTA to read", "record a run in which steps are captured")
+        return TraceAnalysis(trace_files=files)
+
+    def _traces(self, rank: int | None) -> Iterator[tuple[int, KinetoTrace]]:
+        """The traces of one rank, or of all, each read when it is asked for."""
+        for of_rank in self._run.ranks([]):
+            if rank in (None, of_rank.rank):
+                yield from ((of_rank.rank, trace) for trace in of_rank.traces)
+            if rank == of_rank.rank:
+                return
+
+
+def _local_file(place: Place) -> str:
+    if not isinstance(place, Path) or not place.name.endswith(_HTA_SUFFIXES):
+        raise ShardprofError(f"HTA cannot read {place}", "it reads .json and .json.gz files on this machine")
+    return str(place.absolute())
+
+
+def _require(module: str, *, extra: str) -> None:
+    if find_spec(module) is None:
+        raise ShardprofError(f"{module} is not installed", f"pip install 'shardprof[{extra}]'")

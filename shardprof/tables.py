@@ -1,0 +1,154 @@
+"""What a run holds as Polars frames; `frames.Run` says what stands in each column."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from shardprof.analysis.result import Rank, Step, Total
+from shardprof.engine import ABSENT, UInt32s
+from shardprof.trace.collectives import Collective
+from shardprof.trace.classes import CLASSES
+from shardprof.trace.importers.kineto import KinetoTrace
+
+_WORDS = ("name", "category", "thread")
+_OPTIONAL = ("stream", "correlation", "external_id")
+_EVENT = ("rank", "name", "begin_rel_ns", "end_rel_ns", "base_ns", "category", "thread", *_OPTIONAL)
+
+_STEP_NUMBERS = ("step", "begin_ns", "wall_ns", "busy_ns", "compute_ns", "comm_ns", "overlap_ns")
+_TOTALS = tuple(field.name for field in dataclasses.fields(Total))
+_SHARES_OF_SPAN = ("busy", "idle", "compute", "comm", "exposed_comm")
+
+
+def events(traces: Iterable[tuple[int, KinetoTrace]]) -> pl.DataFrame:
+    """The events of traces with their ranks: the columns of the core as they are, a chunk a trace."""
+    dtypes = {column: pl.Categorical(pl.Categories.random()) for column in _WORDS}
+    frames = [_events(rank, trace, dtypes) for rank, trace in traces]
+    if not frames:
+        return pl.DataFrame(schema={name: dtypes.get(name, pl.Int64()) for name in _EVENT})
+    return pl.concat(frames, rechunk=False)
+
+
+def steps(ranks: Iterable[Rank]) -> pl.DataFrame:
+    """The captured steps of ranks."""
+    schema = {
+        **{"rank": pl.Int64(), "host": pl.String()},
+        **dict.fromkeys(_STEP_NUMBERS, pl.Int64()),
+        **{_partition_column(name): pl.Int64() for name in CLASSES},
+        "empty": pl.Boolean(),
+    }
+    return _table(schema, [_step(rank, step) for rank in ranks for step in rank.steps])
+
+
+def breakdown(ranks: Iterable[Rank]) -> pl.DataFrame:
+    """The totals of ranks, with their shares."""
+    schema = {
+        **{"rank": pl.Int64(), "host": pl.String(), "device": pl.String()},
+        **dict.fromkeys(_TOTALS, pl.Int64()),
+    }
+    rows = [
+        {"rank": rank.rank, "host": rank.host, "device": rank.device}
+        | (dataclasses.asdict(rank.total) if rank.total else {})
+        for rank in ranks
+    ]
+    of_span = [_percent(f"{part}_ns", "span_ns").alias(f"{part}_pct") for part in _SHARES_OF_SPAN]
+    return _table(schema, rows).with_columns(*of_span, overlap_pct=_percent("overlap_ns", "comm_ns"))
+
+
+def collectives(traces: Iterable[tuple[int, KinetoTrace]]) -> pl.DataFrame:
+    """The collectives of traces with their ranks, one by one."""
+    schema = {
+        **{"rank": pl.Int64(), "kind": pl.String(), "group": pl.String()},
+        **dict.fromkeys(("group_size", "launched_ns", "begin_ns", "end_ns", "payload_bytes", "wire_bytes"), pl.Int64()),
+    }
+    rows = [
+        _collective(rank, collective, trace.base_ns)
+        for rank, trace in traces
+        if trace.activities is not None
+        for collective in trace.activities.collectives
+    ]
+    return _table(schema, rows)
+
+
+def _events(rank: int, trace: KinetoTrace, dtypes: Mapping[str, pl.Categorical]) -> pl.DataFrame:
+    columns = trace.events
+    frame = pl.DataFrame(
+        {
+            "begin_rel_ns": columns.begin_ns,
+            "end_rel_ns": columns.end_ns,
+            "name": _categorical(columns.name, columns.names, dtypes["name"]),
+            "category": _categorical(columns.category, columns.categories, dtypes["category"]),
+            "thread": _categorical(columns.thread, columns.threads, dtypes["thread"]),
+            "stream": columns.stream,
+            "correlation": columns.correlation,
+            "external_id": columns.external_id,
+        }
+    )
+    optional = pl.col(*_OPTIONAL)
+    return frame.with_columns(
+        _constant("rank", rank),
+        _constant("base_ns", trace.base_ns),
+        pl.when(optional != ABSENT).then(optional),  # a bitmap beside the values, which stay where they are
+    ).select(_EVENT)
+
+
+def _constant(name: str, value: int) -> pl.Expr:
+    """A column that is one value in every row, and takes the memory of one; null where that is no 64-bit number."""
+    return pl.lit(pl.Series([value], dtype=pl.Int64, strict=False).item(), dtype=pl.Int64).alias(name)
+
+
+def _categorical(ids: UInt32s, words: Sequence[str], dtype: pl.Categorical) -> pl.Series:
+    """The words that `ids` stand for. The ids are the codes as they are, if the words are new and all different."""
+    known = pl.Series(map(_valid_text, words), dtype=dtype)
+    codes = known.to_physical().to_numpy()
+    are_codes = np.array_equal(codes, np.arange(len(codes)))
+    return pl.Series(ids if are_codes else codes[ids]).cat.to(dtype)
+
+
+def _step(rank: Rank, step: Step) -> dict[str, Any]:
+    numbers = {name: getattr(step, name) for name in _STEP_NUMBERS}
+    partition = {_partition_column(name): step.partition_ns[name] for name in CLASSES}
+    return {"rank": rank.rank, "host": rank.host, **numbers, **partition, "empty": step.empty}
+
+
+def _partition_column(name: str) -> str:
+    return f"partition_{name}_ns"
+
+
+def _percent(part: str, whole: str) -> pl.Expr:
+    """The share of a whole, null where there is nothing of it."""
+    return pl.when(pl.col(whole) != 0).then(100 * pl.col(part) / pl.col(whole))
+
+
+def _collective(rank: int, collective: Collective, base_ns: int) -> dict[str, Any]:
+    group = collective.group
+    return {
+        "rank": rank,
+        "kind": collective.kind,
+        "group": group.description if group else None,
+        "group_size": group.size if group else None,
+        "launched_ns": base_ns + collective.launched_ns,
+        "begin_ns": base_ns + collective.begin_ns,
+        "end_ns": base_ns + collective.end_ns,
+        "payload_bytes": collective.payload_bytes,
+        "wire_bytes": collective.wire_bytes,
+    }
+
+
+def _table(schema: Mapping[str, pl.DataType], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows as a frame; a value that its column cannot hold, or that a row has not, is null."""
+    columns = {name: [_valid(row.get(name)) for row in rows] for name in schema}
+    return pl.DataFrame(columns, schema=schema, strict=False)
+
+
+def _valid(value: object) -> object:
+    return _valid_text(value) if isinstance(value, str) else value
+
+
+def _valid_text(text: str) -> str:
+    """Text without the halves of surrogate pairs that JSON's escapes can spell and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,158 @@
+"""Which kernels communicate, and what the trace tells of each: kind, size and process group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from shardprof.engine import ABSENT, Int64s
+from shardprof.trace.classes import COMM_KINDS, OTHER_COMM, named_kind, wire_factor
+from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
+from shardprof.trace.device_names import kernel_kind
+from shardprof.trace.events import Events
+from shardprof.trace.groups import GroupTable
+
+COLLECTIVE_NAME = "Collective name"
+COLLECTIVE_ARGUMENTS = (
+    COLLECTIVE_NAME, "In msg nelems", "Out msg nelems", "dtype",
+    "Group size", "Process Group Name", "Process Group Description", "Process Group Ranks",
+)  # fmt: skip
+"""What NCCL's metadata tells on an event, as far as it is used here."""
+
+_DTYPE_BYTES = {
+    "double": 8, "long": 8, "int64": 8, "uint64": 8, "complexfloat": 8,
+    "float": 4, "int": 4, "uint32": 4,
+    "half": 2, "bfloat16": 2, "short": 2, "uint16": 2,
+    "byte": 1, "char": 1, "bool": 1, "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1,
+}  # fmt: skip
+
+
+def comm_rows(events: Events) -> Int64s:
+    """The rows of kernels that communicate: by their own metadata or by their name."""
+    kernels = events.in_categories("kernel")
+    communicates = np.array([kernel_kind(events.names[name]) is not None for name in _distinct(events.name[kernels])])
+    found = np.zeros(len(events), dtype=np.bool_)
+    if communicates.any():
+        found |= kernels & np.isin(events.name, _distinct(events.name[kernels])[communicates])
+    found[events.detail_row[_has_metadata(events)]] = True
+    rows: Int64s = np.flatnonzero(found & kernels)
+    return rows
+
+
+def gpu_collectives(events: Events, rows: Int64s, launches: Int64s, launched_ns: Int64s, groups: GroupTable) -> Collectives:
+    """The collectives behind the kernels in `rows`; `launches` are the rows of the calls that launched them, or -1."""
+    teller, detail, by_name = _tellers(events, rows, launches)
+    # A training does the same over and over: what is told is read once for each different thing that is told.
+    told, which = np.unique(
+        np.stack((np.where(by_name, events.name[teller].astype(np.int64), UNKNOWN), detail, events.name[rows]), axis=1),
+        axis=0,
+        return_inverse=True,
+    )
+    facts = [_facts(events, name, details, kernel, groups) for name, details, kernel in told.tolist()]
+    known_groups = tuple(dict.fromkeys(group for *_, group in facts if group is not None))
+    columns = np.array(
+        [
+            (kind, payload, wire, known_groups.index(group) if group else UNKNOWN)
+            for kind, payload, wire, group in facts
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 4)[which.reshape(-1)]
+    return Collectives(
+        kind=columns[:, 0],
+        launched_ns=launched_ns,
+        begin_ns=events.begin_ns[rows],
+        end_ns=events.end_ns[rows],
+        payload_bytes=columns[:, 1],
+        wire_bytes=columns[:, 2],
+        group=columns[:, 3],
+        groups=known_groups,
+    )
+
+
+def _tellers(events: Events, rows: Int64s, launches: Int64s) -> tuple[Int64s, Int64s, Any]:
+    """For each kernel the row of the event that tells what it is, -1 if none; its details, -1 if only its name tells;
+    and whether its name does. The kernel's own metadata come first, then the event with its External id, then the one
+    around its launch: old traces link kernels to it in no other way, and ncclKernel_SendRecv may be an all-to-all."""
+    detail_of = np.full(len(events), UNKNOWN, dtype=np.int64)
+    detail_of[events.detail_row] = events.detail
+    has_metadata = np.zeros(len(events) + 1, dtype=np.bool_)  # the last is for teller -1
+    has_metadata[events.detail_row[_has_metadata(events)]] = True
+    teller = np.where(has_metadata[rows], rows, UNKNOWN)
+    teller = np.where(teller == UNKNOWN, _with_external_id_of(events, rows), teller)
+    around = np.where(teller == UNKNOWN, _around_launch(events, launches), UNKNOWN)
+    is_around = around != UNKNOWN
+    teller = np.where(is_around, around, teller)
+    by_name = (teller != UNKNOWN) & ~has_metadata[teller]
+    detail = np.where(is_around | has_metadata[teller], np.append(detail_of, UNKNOWN)[teller], UNKNOWN)
+    return teller, detail, by_name
+
+
+def _with_external_id_of(events: Events, rows: Int64s) -> Int64s:
+    """For each kernel the event with details that has its External id: the last with metadata, else the first."""
+    tellers = events.detail_row.astype(np.int64)
+    has_metadata = _has_metadata(events)
+    ids = events.external_id[tellers]
+    order = np.lexsort((np.where(has_metadata, tellers, -tellers), has_metadata, ids))
+    order = order[ids[order] != ABSENT]
+    keys = ids[order]
+    position = np.searchsorted(keys, events.external_id[rows], side="right") - 1
+    found = position >= 0
+    found[found] = keys[position[found]] == events.external_id[rows][found]
+    return _placed(found, tellers[order][position[found]])
+
+
+def _around_launch(events: Events, launches: Int64s) -> Int64s:
+    """For each launch the event with details on its thread that it lies in, the last to begin."""
+    tellers = events.detail_row.astype(np.int64)
+    around = np.full(len(launches), UNKNOWN, dtype=np.int64)
+    for thread in _distinct(events.thread[launches[launches >= 0]]).tolist():
+        inside = tellers[events.thread[tellers] == thread]
+        if not len(inside):
+            continue
+        inside = inside[np.argsort(events.begin_ns[inside], kind="stable")]
+        here = np.flatnonzero((launches >= 0) & (events.thread[launches] == thread))
+        launched_ns = events.begin_ns[launches[here]]
+        position = np.searchsorted(events.begin_ns[inside], launched_ns, side="right") - 1
+        candidate = inside[np.maximum(position, 0)]
+        fits = (position >= 0) & (launched_ns < events.end_ns[candidate])
+        around[here[fits]] = candidate[fits]
+    return around
+
+
+def _facts(
+    events: Events, teller_name: int, detail: int, kernel_name: int, groups: GroupTable
+) -> tuple[int, int, int, ProcessGroup | None]:
+    """Kind, payload and wire bytes, and group."""
+    metadata: dict[str, Any] = {COLLECTIVE_NAME: events.names[teller_name]} if teller_name != UNKNOWN else {}
+    metadata |= events.details[detail] if detail != UNKNOWN else {}
+    kind = named_kind(str(metadata.get(COLLECTIVE_NAME, ""))) or kernel_kind(events.names[kernel_name]) or OTHER_COMM
+    group = groups.of_metadata(metadata)
+    payload = _payload_bytes(kind, metadata)
+    size = group.size if group else None
+    wire = UNKNOWN if payload == UNKNOWN or not size else round(payload * wire_factor(kind, size))
+    return COMM_KINDS.index(kind), payload, wire, group
+
+
+def _payload_bytes(kind: str, metadata: dict[str, Any]) -> int:
+    elements = metadata.get("Out msg nelems" if kind == "all_gather" else "In msg nelems")
+    element_bytes = _DTYPE_BYTES.get(str(metadata.get("dtype", "")).lower())
+    if not isinstance(elements, int) or element_bytes is None or not 0 <= elements < 2**53:
+        return UNKNOWN
+    return elements * element_bytes
+
+
+def _has_metadata(events: Events) -> Any:
+    """Which rows of `detail_row` have NCCL's metadata."""
+    named = np.array([COLLECTIVE_NAME in details for details in events.details], dtype=np.bool_)
+    return named[events.detail] if len(named) else np.zeros(len(events.detail), dtype=np.bool_)
+
+
+def _distinct(values: Any) -> Any:
+    return np.unique(values)
+
+
+def _placed(found: Any, values: Int64s) -> Int64s:
+    placed = np.full(len(found), UNKNOWN, dtype=np.int64)
+    placed[found] = values
+    return placed

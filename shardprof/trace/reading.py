@@ -1,0 +1,95 @@
+"""How traces are read: which limits hold, and many files at once within them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from shardprof.trace.files import Place
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MEMORY_SHARE = 0.5
+"""Of the memory that is free, what reading may take unless a limit is given."""
+_BYTES_PER_STORED_BYTE = {".json": 0.5, ".gz": 8.0, ".zst": 8.0}
+"""Columns and analysis take about 110 bytes for an event, whose text takes 250 and 15 when it is compressed."""
+_SMALLEST_COST_BYTES = 16 << 20
+_REMOTE_COST_BYTES = 512 << 20
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a user may set: files read at once, memory for it, the longest text of a file, where a path names its rank.
+
+    None is the default: every processor, half of the free memory, what no honest trace exceeds, the usual forms.
+    """
+
+    jobs: int | None = None
+    memory_bytes: int | None = None
+    max_text_bytes: int | None = None
+    rank_regex: re.Pattern[str] | None = None
+
+
+USUAL_READING = Reading()
+
+
+def in_parallel(items: Iterable[T], cost_bytes: Callable[[T], int], work: Callable[[T], R], how: Reading) -> Iterator[R]:
+    """The results of `work` in the order of the items. What is done or under way and not yet taken from here stays
+    within the number of jobs and the memory; a single item may exceed the memory."""
+    jobs = how.jobs or len(os.sched_getaffinity(0))
+    budget = how.memory_bytes or int(_MEMORY_SHARE * free_memory_bytes())
+    waiting = deque(items)
+    under_way: deque[tuple[int, Future[R]]] = deque()
+    with ThreadPoolExecutor(jobs, thread_name_prefix="shardprof-read") as pool:
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < jobs + 1:
+                    cost = cost_bytes(waiting[0])
+                    if under_way and sum(taken for taken, _ in under_way) + cost > budget:
+                        break
+                    under_way.append((cost, pool.submit(work, waiting.popleft())))
+                yield under_way[0][1].result()
+                under_way.popleft()  # only now: until the next is asked for, its memory is in use
+        finally:
+            for _, future in under_way:
+                future.cancel()
+
+
+def memory_cost_bytes(files: Iterable[Place]) -> int:
+    """What reading these files will take, about: from their sizes, since nothing else is known before."""
+    return sum(_file_cost_bytes(file) for file in files)
+
+
+def _file_cost_bytes(file: Place) -> int:
+    if not isinstance(file, Path):
+        return _REMOTE_COST_BYTES
+    with suppress(OSError):
+        factor = _BYTES_PER_STORED_BYTE.get(file.suffix, 1.0)
+        return max(_SMALLEST_COST_BYTES, int(factor * file.stat().st_size))
+    return _SMALLEST_COST_BYTES
+
+
+def free_memory_bytes() -> int:
+    """What this process may still take: of the machine's memory, or of its container's."""
+    limits = [_available_bytes()]
+    with suppress(OSError, ValueError):
+        limit = int((_CGROUP / "memory.max").read_text())
+        limits.append(limit - int((_CGROUP / "memory.current").read_text()))
+    return max(min(limits), _SMALLEST_COST_BYTES)
+
+
+def _available_bytes() -> int:
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
