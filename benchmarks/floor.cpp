@@ -40,7 +40,6 @@ char* reserve_text() {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   void* text = mmap(nullptr, UINT32_MAX, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (text == MAP_FAILED) throw std::runtime_error("no address space for the text");
-  madvise(text, UINT32_MAX, MADV_HUGEPAGE);  // halves the time where the kernel grants it, and may fail where not
   return static_cast<char*>(text);
 }
 

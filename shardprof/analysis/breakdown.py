@@ -37,7 +37,7 @@ def total(activities: Activities) -> Total | None:
         overlap_ns=overlap_ns,
         memcpy_ns=engine.length_ns(activities.memcpy),
         memset_ns=engine.length_ns(activities.memset),
-        gpu_events=activities.device_events,
+        gpu_events=len(activities.launches),
     )
 
 
@@ -89,13 +89,13 @@ def _launched_in(collectives: Collectives, windows: engine.Intervals) -> list[Co
 
 
 def _calls_by_kind(collectives: Collectives) -> dict[str, int]:
-    kinds, calls = np.unique(collectives.kind, return_counts=True)
-    return {COMM_KINDS[kind]: count for kind, count in zip(kinds.tolist(), calls.tolist(), strict=True)}
+    calls = np.bincount(collectives.kind, minlength=len(COMM_KINDS)).tolist()
+    return {kind: count for kind, count in zip(COMM_KINDS, calls, strict=True) if count}
 
 
 def _payload_by_kind(collectives: Collectives) -> dict[str, int | None]:
-    kinds = np.unique(collectives.kind).tolist()
-    return {COMM_KINDS[kind]: known_sum(collectives.payload_bytes[collectives.kind == kind]) for kind in kinds}
+    present = np.flatnonzero(np.bincount(collectives.kind, minlength=len(COMM_KINDS))).tolist()
+    return {COMM_KINDS[kind]: known_sum(collectives.payload_bytes[collectives.kind == kind]) for kind in present}
 
 
 def _mark_empty(rows: list[Step]) -> list[Step]:

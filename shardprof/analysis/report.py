@@ -15,11 +15,13 @@ from shardprof.analysis.links import link_bytes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step
 from shardprof.analysis.summary import summarize
 from shardprof.trace.collectives import UNKNOWN, Collectives
+from shardprof.trace.device_doubts import device_doubts
 from shardprof.trace.importers.kineto import distributed_info
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, RankRecord, read_lines
-from shardprof.trace.steps import find_steps
+from shardprof.trace.step_doubts import step_doubts
+from shardprof.trace.steps import StepWindows, find_steps
 
 _SHOWN_RANKS = 8
 
@@ -37,17 +39,19 @@ def analyse(run: Run) -> Result:
     """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
     table = CommunicationTable()
     doubts = list(run.quality)
-    ranks, sources, identities = [], Counter[str](), []
+    ranks, found, identities = [], list[StepWindows](), []
     for traces in run.ranks(doubts):
-        rank, rank_sources, rank_doubts = _analyse_rank(traces, table)
+        rank, rank_found, rank_doubts = _analyse_rank(traces, table)
         ranks.append(rank)
-        sources.update(rank_sources)
+        found += rank_found
         doubts += rank_doubts
         identities.append(_identity(traces))
     ranks.sort(key=lambda rank: rank.rank)
+    step_source = Counter(steps.source for steps in found).most_common(1)[0][0] if found else "none"
     result = Result(
         source=_source(run, ranks, identities),
-        step_source=sources.most_common(1)[0][0] if sources else "none",
+        step_source=step_source,
+        step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
         ranks=tuple(ranks),
         collectives=table.rows(),
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities))),
@@ -55,9 +59,9 @@ def analyse(run: Run) -> Result:
     return replace(result, summary=summarize(result))
 
 
-def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, list[str], list[Quality]]:
+def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, list[StepWindows], list[Quality]]:
     steps: list[Step] = []
-    totals, sources, launched = [], [], []
+    totals, all_found, launched = [], [], []
     doubts = list(traces.quality)
     device = None
     for trace in traces.traces:
@@ -66,7 +70,8 @@ def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, 
             doubts.append(Quality(code="no_activities", message=message))
             continue
         found = find_steps(trace, traces.steps)
-        sources.append(found.source)
+        all_found.append(found)
+        doubts += [*device_doubts(trace.events, trace.activities), *step_doubts(trace, found)]
         device = trace.activities.device
         of_trace = breakdown.steps(trace.activities, found, trace.base_ns)
         steps += of_trace
@@ -85,7 +90,7 @@ def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, 
         steps=tuple(steps),
         always_on=always_on.summary(traces.steps),
     )
-    return rank, sources, doubts + _record_doubts(traces.record)
+    return rank, all_found, doubts + _record_doubts(traces.record)
 
 
 def _collectives_unknown(launched: list[Collectives]) -> list[Quality]:

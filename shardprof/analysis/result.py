@@ -275,7 +275,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Everything that a report says. `step_source` tells how steps were found.
+    """Everything that a report says. `step_source` tells how steps were found, `step_confidence` from 0 to 1 how sure it
+    is that these are the steps (None where there was nothing to find steps in).
 
     `summary` is None until the other parts are there to be summarised; `clock`, `stragglers` and `findings` are None
     until an analysis across ranks fills them.
@@ -284,6 +285,7 @@ class Result:
     schema: str = SCHEMA
     source: Source
     step_source: str
+    step_confidence: float | None = None
     summary: Summary | None = None
     ranks: tuple[Rank, ...]
     collectives: tuple[Collective, ...]

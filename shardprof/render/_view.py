@@ -118,7 +118,9 @@ def _steps_words(result: Result, summary: Summary) -> str:
     captured = {step.step for rank in result.ranks for step in rank.steps if not step.empty}
     if not captured:
         return ""
-    return f"{_named_steps(captured)} ({result.step_source})"
+    confidence = result.step_confidence
+    sure = "" if confidence in (None, 1) else f", {100 * confidence:.0f} % sure"
+    return f"{_named_steps(captured)} ({result.step_source}{sure})"
 
 
 def _named_steps(steps: Collection[int]) -> str:

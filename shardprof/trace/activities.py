@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shardprof.engine import NOTHING, Intervals, union
+from shardprof.engine import NOTHING, Int64s, Intervals, union
 from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.collectives import Collectives
 
@@ -13,8 +13,8 @@ from shardprof.trace.collectives import Collectives
 class Activities:
     """The time of each class, as merged sets that may overlap one another, and the collectives one by one.
 
-    `device` is "cuda" or "cpu"; `device_events` counts GPU activities, `unlaunched_events`
-    those whose launch the trace does not hold. `data_loading` is the main thread inside the
+    `device` is "cuda" or "cpu"; `launches` is, for each GPU activity, the row of the event that launched it, -1 where
+    the trace does not hold that. `data_loading` is the main thread inside the
     DataLoader; `late_launches` is GPU idleness that ended with work launched after the idleness began.
     """
 
@@ -25,8 +25,7 @@ class Activities:
     memset: Intervals
     data_loading: Intervals
     late_launches: Intervals
-    device_events: int
-    unlaunched_events: int
+    launches: Int64s
     collectives: Collectives
 
     def all_comm(self) -> Intervals:

@@ -60,8 +60,7 @@ def cpu_activities(events: Events, groups: GroupTable, data_loading: Intervals, 
         memset=NOTHING,
         data_loading=data_loading,
         late_launches=NOTHING,
-        device_events=0,
-        unlaunched_events=0,
+        launches=np.empty(0, dtype=np.int64),
         collectives=collectives,
     )
 

@@ -59,18 +59,22 @@ def device_doubts(events: Events, activities: Activities) -> list[Quality]:
     """What about the device events of one trace cannot be true; nothing for a trace without any."""
     if activities.device == "cpu":
         return []
-    return [*_stream_overlaps(events, activities), *_launches_without_kernels(events)]
+    return [*_stream_overlaps(events, activities), *_launches_without_kernels(events, activities)]
 
 
-def unserved_launches(events: Events) -> tuple[Int64s, Mask]:
-    """The rows of all calls that launch kernels, in order of time, and which of them no device event answers.
+def unserved_launches(events: Events, activities: Activities) -> tuple[Int64s, Mask]:
+    """The rows of all calls that launch kernels and which of them no device event answers, in order of time if any.
 
     A call inside another is one launch with it; while a graph is captured, launches start nothing.
     """
     rows = np.flatnonzero(events.in_categories(*LAUNCH_CATEGORIES) & events.named(_LAUNCH.match))
-    rows = rows[np.lexsort((events.begin_ns[rows], events.thread[rows]))]
-    answered = np.isin(events.correlation[rows], events.correlation[_device_rows(events)])
-    answered &= events.correlation[rows] != ABSENT
+    has_activity = np.zeros(len(events), dtype=np.bool_)
+    has_activity[activities.launches[activities.launches >= 0]] = True
+    answered = has_activity[rows]
+    if answered.all():
+        return rows, ~answered
+    order = np.lexsort((events.begin_ns[rows], events.thread[rows]))
+    rows, answered = rows[order], answered[order]
     begin_ns, end_ns, thread = events.begin_ns[rows], events.end_ns[rows], events.thread[rows]
     nested = (thread[1:] == thread[:-1]) & (begin_ns[1:] < end_ns[:-1])
     served = answered.copy()
@@ -128,11 +132,11 @@ def _latest_end_before(events: Events, rows: Int64s) -> Int64s:
     return np.concatenate(([-1], np.where(stream[1:] == stream[:-1], by_end[latest], -1)))
 
 
-def _launches_without_kernels(events: Events) -> list[Quality]:
+def _launches_without_kernels(events: Events, activities: Activities) -> list[Quality]:
     """But for the last ones, whose kernels ran after the trace ended."""
-    rows, unserved = unserved_launches(events)
+    rows, unserved = unserved_launches(events, activities)
     served = np.flatnonzero(~unserved)
-    if not len(served):
+    if not unserved.any() or not len(served):
         return []
     lost = rows[: served[-1]][unserved[: served[-1]]]
     graphs = int(events.named(_GRAPH_LAUNCH.match)[lost].sum())

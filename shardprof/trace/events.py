@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +43,11 @@ class Events:
 
     def in_categories(self, *wanted: str) -> Mask:
         """Which rows are of one of these categories."""
-        return np.isin(self.category, [i for i, category in enumerate(self.categories) if category in wanted])
+        return _taken([category in wanted for category in self.categories], self.category)
 
     def named(self, matches: Callable[[str], object]) -> Mask:
         """Which rows have a name that `matches` accepts; it is asked once a distinct name."""
-        accepted = np.fromiter((bool(matches(name)) for name in self.names), dtype=np.bool_, count=len(self.names))
-        return accepted[self.name] if len(self.names) else np.zeros(len(self), dtype=np.bool_)
+        return _taken([bool(matches(name)) for name in self.names], self.name)
 
     def intervals(self, rows: Mask | Int64s) -> Intervals:
         """Begin and end of some rows, shape (rows, 2), as they are: not merged."""
@@ -63,3 +62,9 @@ class Events:
         at = int(np.searchsorted(self.detail_row, row))
         told = at < len(self.detail_row) and int(self.detail_row[at]) == row
         return self.details[int(self.detail[at])] if told else {}
+
+
+def _taken(accepted: Sequence[bool], index: UInt32s) -> Mask:
+    """What is accepted, for each row's index."""
+    mask: Mask = np.array([*accepted, False], dtype=np.bool_)[index]
+    return mask

@@ -32,8 +32,7 @@ def gpu_activities(events: Events, groups: GroupTable, data_loading: Intervals) 
         memset=merge(events.intervals(events.in_categories("gpu_memset"))),
         data_loading=data_loading,
         late_launches=_late_launches(events, device_rows, launches),
-        device_events=len(device_rows),
-        unlaunched_events=int((launches < 0).sum()),
+        launches=launches,
         collectives=collectives,
     )
 

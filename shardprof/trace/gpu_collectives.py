@@ -30,13 +30,14 @@ _DTYPE_BYTES = {
 
 def comm_rows(events: Events) -> Int64s:
     """The rows of kernels that communicate: by their own metadata or by their name."""
-    kernels = events.in_categories("kernel")
-    communicates = np.array([kernel_kind(events.names[name]) is not None for name in _distinct(events.name[kernels])])
-    found = np.zeros(len(events), dtype=np.bool_)
-    if communicates.any():
-        found |= kernels & np.isin(events.name, _distinct(events.name[kernels])[communicates])
-    found[events.detail_row[_has_metadata(events)]] = True
-    rows: Int64s = np.flatnonzero(found & kernels)
+    kernels = np.flatnonzero(events.in_categories("kernel"))
+    is_kernel_name = np.zeros(len(events.names), dtype=np.bool_)
+    is_kernel_name[events.name[kernels]] = True
+    communicates = is_kernel_name.copy()
+    communicates[is_kernel_name] = [kernel_kind(events.names[i]) is not None for i in np.flatnonzero(is_kernel_name)]
+    with_metadata = np.zeros(len(events), dtype=np.bool_)
+    with_metadata[events.detail_row[_has_metadata(events)]] = True
+    rows: Int64s = kernels[communicates[events.name[kernels]] | with_metadata[kernels]]
     return rows
 
 
@@ -106,7 +107,7 @@ def _around_launch(events: Events, launches: Int64s) -> Int64s:
     """For each launch the event with details on its thread that it lies in, the last to begin."""
     tellers = events.detail_row.astype(np.int64)
     around = np.full(len(launches), UNKNOWN, dtype=np.int64)
-    for thread in _distinct(events.thread[launches[launches >= 0]]).tolist():
+    for thread in np.unique(events.thread[launches[launches >= 0]]).tolist():
         inside = tellers[events.thread[tellers] == thread]
         if not len(inside):
             continue
@@ -146,10 +147,6 @@ def _has_metadata(events: Events) -> Any:
     """Which rows of `detail_row` have NCCL's metadata."""
     named = np.array([COLLECTIVE_NAME in details for details in events.details], dtype=np.bool_)
     return named[events.detail] if len(named) else np.zeros(len(events.detail), dtype=np.bool_)
-
-
-def _distinct(values: Any) -> Any:
-    return np.unique(values)
 
 
 def _placed(found: Any, values: Int64s) -> Int64s:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shardprof.engine import Int64s, Intervals, covered_ns
+from shardprof.trace.activities import Activities
 from shardprof.trace.device_doubts import milliseconds, unserved_launches
 from shardprof.trace.events import Events
 from shardprof.trace.importers.kineto import KinetoTrace
@@ -23,7 +24,7 @@ def step_doubts(trace: KinetoTrace, found: StepWindows) -> list[Quality]:
         return []
     doubts = _cut_steps(trace, found)
     if trace.activities.device != "cpu":
-        doubts += _unfinished_steps(trace.events, found)
+        doubts += _unfinished_steps(trace.events, trace.activities, found)
         doubts += _longer_than_steps(trace.events, found)
         doubts += _without_device_events(trace, trace.activities.busy(), found)
     return doubts
@@ -49,9 +50,11 @@ def _cut_steps(trace: KinetoTrace, found: StepWindows) -> list[Quality]:
     return doubts
 
 
-def _unfinished_steps(events: Events, found: StepWindows) -> list[Quality]:
+def _unfinished_steps(events: Events, activities: Activities, found: StepWindows) -> list[Quality]:
     """The first or last step, if the kernels that it launched ran when the device was not recorded."""
-    rows, unserved = unserved_launches(events)
+    rows, unserved = unserved_launches(events, activities)
+    if not unserved.any():
+        return []
     launches = _within(events.begin_ns[rows], found.windows)
     lost = _within(events.begin_ns[rows[unserved]], found.windows)
     cut = [step for step in sorted({0, len(launches) - 1}) if lost[step] > (1 - _MOST) * launches[step]]
@@ -75,10 +78,12 @@ def _longer_than_steps(events: Events, found: StepWindows) -> list[Quality]:
 
 def _without_device_events(trace: KinetoTrace, busy: Intervals, found: StepWindows) -> list[Quality]:
     """Steps in which the CPU worked as usual and nothing ran on the GPU. The empty step at a loader's end is none."""
+    silent = covered_ns(busy, found.windows) == 0
+    if not silent.any():
+        return []
     events = trace.events
     operators = _within(np.sort(events.begin_ns[events.in_categories("cpu_op")]), found.windows)
-    worked = operators >= np.median(operators) / 2
-    silent = worked & (operators > 0) & (covered_ns(busy, found.windows) == 0)
+    silent &= (operators >= np.median(operators) / 2) & (operators > 0)
     if not silent.any():
         return []
     numbers = [number for number, is_silent in zip(found.numbers, silent.tolist(), strict=True) if is_silent]

@@ -168,7 +168,8 @@ def test_a_call_inside_a_call_is_one_launch(tmp_path: Path) -> None:
     for i in range(3):
         made.event("cuLaunchKernel", 10 * i + 2, 10 * i + 4, cat="cuda_driver", correlation=100 + i)
     trace = read_kineto(made.write(tmp_path / "trace.json"))
-    rows, unserved = unserved_launches(trace.events)
+    assert trace.activities is not None
+    rows, unserved = unserved_launches(trace.events, trace.activities)
     assert (len(rows), int(unserved.sum())) == (6, 0)
 
 

@@ -91,7 +91,7 @@ class TokenCursor {
   static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 
   static int nesting(char c) {
-    constexpr auto table = [] {
+    static constexpr auto table = [] {
       std::array<signed char, 256> values{};
       values['{'] = values['['] = 1;
       values['}'] = values[']'] = -1;
@@ -108,7 +108,7 @@ class TokenCursor {
 
   // The inside of the string that begins at `begin`; the next token is at `next`. False where it does not end there.
   bool unquote(uint32_t begin, uint32_t next, std::string_view& inside) const {
-    const uint32_t end = trimmed_end(begin, next);
+    const uint32_t end = text_[next - 1] == '"' ? next : trimmed_end(begin, next);
     if (end - begin < 2 || text_[end - 1] != '"') return false;
     inside = {text_ + begin + 1, end - begin - 2};
     return true;

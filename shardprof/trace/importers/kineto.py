@@ -14,6 +14,7 @@ from shardprof.engine import Intervals, TraceFile
 from shardprof.errors import UnreadableTraceError
 from shardprof.trace.activities import Activities
 from shardprof.trace.cpu_activities import TENSOR_ARGUMENTS, cpu_activities
+from shardprof.trace.device_doubts import without_lost_timestamps
 from shardprof.trace.events import Events, Mask
 from shardprof.trace.files import Place, opened, pure_path
 from shardprof.trace.gpu_activities import gpu_activities
@@ -64,7 +65,7 @@ def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
     """The trace in `file`. Raises UnreadableTraceError for what is none."""
     columns = _columns(file, how)
     metadata = _metadata(columns)
-    events = _events(columns)
+    events, timeless = without_lost_timestamps(_events(columns), file.name)
     main_thread = _main_thread(events)
     activities = _activities(events, metadata, main_thread)
     return KinetoTrace(
@@ -75,7 +76,7 @@ def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
         events=events,
         main_thread=main_thread,
         activities=activities,
-        quality=(*_damage(columns, file), *_device_doubts(events, metadata, activities, file)),
+        quality=(*_damage(columns, file), *timeless, *_device_doubts(events, metadata, activities, file)),
     )
 
 
@@ -203,9 +204,9 @@ def _device_doubts(
     if len(devices) > 1:
         message = f"{path.name} holds {len(devices)} GPUs, which are taken together as if they were one"
         doubts.append(Quality(code="several_devices", message=message))
-    if activities.unlaunched_events:
+    if unlaunched := int((activities.launches < 0).sum()):
         message = "GPU activities whose launch the trace does not hold: they belong to no step's calls"
-        doubts.append(Quality(code="launches_unknown", message=message, count=activities.unlaunched_events))
+        doubts.append(Quality(code="launches_unknown", message=message, count=unlaunched))
     return doubts
 
 
