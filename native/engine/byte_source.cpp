@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstring>
 #include <string_view>
-#include <vector>
 
 #if __has_include(<isa-l/igzip_lib.h>)
 #include <isa-l/igzip_lib.h>
@@ -26,19 +25,20 @@ constexpr std::string_view zstd_skippable_magic = "\x2a\x4d\x18";  // behind a b
 // What stands in the file, in chunks.
 class StoredBytes {
  public:
-  explicit StoredBytes(int descriptor) : descriptor_(descriptor), chunk_(stored_chunk_bytes) {}
+  explicit StoredBytes(int descriptor)
+      : descriptor_(descriptor), chunk_(std::make_unique_for_overwrite<char[]>(stored_chunk_bytes)) {}
 
-  [[nodiscard]] std::string_view rest() const { return {chunk_.data() + begin_, end_ - begin_}; }
+  [[nodiscard]] std::string_view rest() const { return {chunk_.get() + begin_, end_ - begin_}; }
   void drop(size_t count) { begin_ += count; }
   [[nodiscard]] uint64_t total() const { return total_; }
   [[nodiscard]] int error() const { return error_; }
 
   // Takes in more behind the rest; false at the end of the file or on an error.
   bool refill() {
-    std::memmove(chunk_.data(), chunk_.data() + begin_, end_ - begin_);
+    std::memmove(chunk_.get(), chunk_.get() + begin_, end_ - begin_);
     end_ -= begin_;
     begin_ = 0;
-    const size_t count = read_some(chunk_.data() + end_, chunk_.size() - end_);
+    const size_t count = read_some(chunk_.get() + end_, stored_chunk_bytes - end_);
     end_ += count;
     return count != 0;
   }
@@ -54,7 +54,7 @@ class StoredBytes {
 
  private:
   int descriptor_;
-  std::vector<char> chunk_;
+  std::unique_ptr<char[]> chunk_;
   size_t begin_ = 0;
   size_t end_ = 0;
   uint64_t total_ = 0;

@@ -11,7 +11,7 @@ namespace {
 // simdjson has the first stage for itself only behind its parsers; this is the interface that these use.
 using FirstStage = simdjson::internal::dom_parser_implementation;
 
-constexpr size_t smallest_capacity = size_t{1} << 16;
+constexpr size_t smallest_capacity = size_t{1} << 12;
 
 // The length of the UTF-8 sequence that `text` begins with; 0 where it is none.
 size_t utf8_length(std::span<const char> text) {
@@ -41,7 +41,7 @@ TokenIndex::Status TokenIndex::build(const char* text, size_t size) {
   tokens_ = {};
   std::unique_ptr<FirstStage>& stage = stage_->implementation;
   if (!stage || stage->capacity() < size) {
-    const size_t capacity = std::max(size, smallest_capacity);
+    const size_t capacity = std::max({size, smallest_capacity, stage ? 2 * stage->capacity() : 0});
     // The depth is that of the second stage, which nobody asks for.
     if (simdjson::get_active_implementation()->create_dom_parser_implementation(capacity, 1, stage) !=
         simdjson::SUCCESS) {

@@ -38,10 +38,11 @@ class TextStream {
 
  private:
   struct Block {
-    std::vector<char> bytes = std::vector<char>(headroom_bytes + block_bytes + padding_bytes);
+    std::unique_ptr<char[]> bytes =
+        std::make_unique_for_overwrite<char[]>(headroom_bytes + block_bytes + padding_bytes);
     size_t size = 0;
     std::optional<Error> error;
-    [[nodiscard]] char* text() { return bytes.data() + headroom_bytes; }
+    [[nodiscard]] char* text() { return bytes.get() + headroom_bytes; }
   };
 
   void inflate_ahead();
