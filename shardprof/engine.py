@@ -50,21 +50,25 @@ def read_trace(
     detail_mark: str,
     detail_arguments: Sequence[str],
     max_text_bytes: int | None = None,
+    max_events: int = 2**63,
 ) -> TraceFile:
     """The events with a duration of a Kineto Chrome trace (plain, gzip or zstd), as columns in the order of the file.
 
     `descriptor` may be a pipe; `name` is for error messages. Events of `skip_categories` cost no memory. Of
     events whose name begins with one of `detail_name_prefixes`, or that have the argument `detail_mark`, the
-    `detail_arguments` are kept, each different JSON object of them once. What is damaged is mended, or left out and counted. Raises UnreadableTraceError for what is no trace at all, and
-    for more text than `max_text_bytes` (None: than any honest trace has).
+    `detail_arguments` are kept, each different JSON object of them once. What is damaged is mended, or left out and
+    counted. Raises UnreadableTraceError for what is no trace at all, for more text than `max_text_bytes` (None: than any
+    honest trace has) and for more than `max_events`.
     """
-    options = (list(skip_categories), list(detail_name_prefixes), detail_mark, list(detail_arguments), max_text_bytes or 0)
+    options = (list(skip_categories), list(detail_name_prefixes), detail_mark, list(detail_arguments), max_text_bytes or 0, max_events)
     try:
         return _native.read_trace(descriptor, *options)
     except OSError as error:
         raise UnreadableTraceError(f"{name} cannot be read: {error}", "look at the file and its permissions") from error
     except OverflowError as error:
         raise UnreadableTraceError(f"{name}: {error}", "if it is a trace, allow more: --max-size 100G") from error
+    except MemoryError as error:
+        raise UnreadableTraceError(f"{name}: {error or 'the memory is full'}", "allow more: --memory 32G") from error
     except ValueError as error:
         raise UnreadableTraceError(
             f"{name} is not readable as a trace: {error}",

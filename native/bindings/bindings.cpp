@@ -68,14 +68,20 @@ nb::list members(const shardprof::TraceFile& trace) {
 
 PyObject* exception_for(shardprof::ErrorCode code) {
   if (code == shardprof::ErrorCode::cannot_read) return PyExc_OSError;
+  if (code == shardprof::ErrorCode::too_many_events) return PyExc_MemoryError;
   return code == shardprof::ErrorCode::too_much_text ? PyExc_OverflowError : PyExc_ValueError;
 }
 
 shardprof::TraceFile read_trace(int descriptor, std::vector<std::string> skip_categories,
                                 std::vector<std::string> detail_name_prefixes, std::string detail_mark,
-                                std::vector<std::string> detail_arguments, uint64_t max_text_bytes) {
-  const shardprof::ReadOptions options{std::move(skip_categories), std::move(detail_name_prefixes),
-                                       std::move(detail_mark), std::move(detail_arguments), max_text_bytes};
+                                std::vector<std::string> detail_arguments, uint64_t max_text_bytes,
+                                uint64_t max_events) {
+  const shardprof::ReadOptions options{std::move(skip_categories),
+                                       std::move(detail_name_prefixes),
+                                       std::move(detail_mark),
+                                       std::move(detail_arguments),
+                                       max_text_bytes,
+                                       max_events};
   nb::gil_scoped_release unlocked;
   auto trace = shardprof::read_trace(descriptor, options);
   if (trace.ok()) return std::move(trace.value());
@@ -140,7 +146,7 @@ NB_MODULE(_native, m) {
       .def_ro("first_lost_byte", &TraceFile::first_lost_byte)
       .def_ro("truncated", &TraceFile::truncated);
   m.def("read_trace", &read_trace, "descriptor"_a, "skip_categories"_a, "detail_name_prefixes"_a, "detail_mark"_a,
-        "detail_arguments"_a, "max_text_bytes"_a);
+        "detail_arguments"_a, "max_text_bytes"_a, "max_events"_a);
   m.def("merge", &merge, "intervals"_a);
   m.def("intersect", &intersect, "a"_a, "b"_a);
   m.def("covered_ns", &covered_ns, "set"_a, "windows"_a);

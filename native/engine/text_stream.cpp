@@ -10,7 +10,7 @@ namespace {
 constexpr size_t blocks_ahead = 3;  // one being filled, one waiting, one being parsed
 
 // Traces compress 10 to 40 times. What inflates further than this is no trace but a bomb.
-constexpr uint64_t usual_text_bytes = uint64_t{2} << 30;
+constexpr uint64_t usual_text_bytes = uint64_t{512} << 20;
 constexpr uint64_t unusual_ratio = 128;
 
 }  // namespace
@@ -85,9 +85,9 @@ std::optional<Error> TextStream::beyond_limit() const {
   const uint64_t stored = source_->stored_bytes();
   const uint64_t limit = max_text_bytes_ != 0 ? max_text_bytes_ : std::max(usual_text_bytes, unusual_ratio * stored);
   if (text_bytes_ <= limit) return std::nullopt;
-  return Error{ErrorCode::too_much_text, "it holds more than " + std::to_string(limit) + " bytes of text, " +
+  return Error{ErrorCode::too_much_text, "its text is longer than " + std::to_string(limit >> 20) + " MiB, " +
                                              std::to_string(text_bytes_ / std::max<uint64_t>(stored, 1)) +
-                                             " times its size on disk"};
+                                             " times what was read of the file"};
 }
 
 }  // namespace shardprof

@@ -67,6 +67,9 @@ Result<TraceFile> parse(TextStream& stream, const ReadOptions& options) {
       enough = done == 0 ? 2 * text.size() : 0;
     }
     pending.keep(text, done);
+    if (trace.columns.size() > options.max_events) {
+      return Error{ErrorCode::too_many_events, "it holds more than " + std::to_string(options.max_events) + " events"};
+    }
     if (last) break;
     if (pending.size() > max_pending_bytes) {
       return Error{ErrorCode::too_large, "its header or one of its events is larger than 64 MiB"};

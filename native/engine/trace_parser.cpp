@@ -202,6 +202,7 @@ size_t TraceParser::mend_event(std::string_view text, bool last) {
 
 bool TraceParser::read_mended(std::string json) {
   const size_t size = json.size();
+  replace_odd_bytes(json);
   json.append(TextStream::padding_bytes, ' ');
   if (mended_index_.build(json.data(), size) != TokenIndex::Status::ok) return false;
   TokenCursor cursor{json.data(), mended_index_.tokens()};

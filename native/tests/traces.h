@@ -11,7 +11,7 @@
 namespace shardprof::test {
 
 inline const ReadOptions options{
-    {"python_function"}, {"c10d::", "gloo:"}, "Collective name", {"Collective name", "Input Dims"}, 0};
+    {"python_function"}, {"c10d::", "gloo:"}, "Collective name", {"Collective name", "Input Dims"}, 0, UINT64_MAX};
 
 struct Parsed {
   TraceFile trace;

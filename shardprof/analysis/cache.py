@@ -1,13 +1,15 @@
 """The report of a run, computed once: kept beside its traces for as long as neither they nor shardprof change.
 
-The cache is one JSON file in the folder `.shardprof-cache` beside a trace or inside a folder of traces. It may be
-deleted at any time; where it cannot be written or is damaged, the report is computed.
+The cache is one JSON file in the folder `.shardprof-cache` beside a trace or inside a folder of traces, behind a line
+that seals it: a digest of what the report depends on and of the report. It may be deleted at any time; where it cannot
+be written or is damaged, the report is computed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -39,9 +41,9 @@ def _cache_file(run: Run) -> Path | None:
     place = run.paths[0]
     if os.environ.get(_SWITCH) == "0" or not isinstance(place, Path):
         return None
-    folder = place if place.is_dir() else place.parent
+    folder = (place if place.is_dir() else place.parent) / CACHE_FOLDER
     name = "report" if place.is_dir() else place.name
-    return folder / CACHE_FOLDER / f"{name}.json"
+    return None if folder.is_symlink() else folder / f"{name}.json"  # what others packed must not lead elsewhere
 
 
 def _key(run: Run) -> str | None:
@@ -78,22 +80,34 @@ def _kept(file: Path, key: str) -> Result | None:
     import msgspec  # only where there is something to decode
 
     try:
-        head, _, body = file.read_bytes().partition(b"\n")
-        return msgspec.json.decode(body, type=Result) if head.decode() == key else None
-    except (OSError, ValueError):  # a damaged cache is none
+        seal, _, body = file.read_bytes().partition(b"\n") if file.is_file() else (b"", b"", b"")
+        return msgspec.json.decode(body, type=Result) if seal == _seal(key, body) else None
+    except (OSError, ValueError):
         return None
 
 
 def _keep(file: Path, key: str, result: Result) -> None:
     import msgspec
 
-    with suppress(OSError, ValueError):  # the names of files and kernels need not be text that JSON can hold
-        if not _may_write(file.parent):
-            return
-        file.parent.mkdir(exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.write_bytes(key.encode() + b"\n" + msgspec.json.encode(result))
+    with suppress(OSError, ValueError, RecursionError):  # what traces and records name need not be what JSON can hold
+        body = msgspec.json.encode(result)
+        if msgspec.json.decode(body, type=Result) == result and _may_write(file.parent):
+            file.parent.mkdir(exist_ok=True)
+            _replace(file, _seal(key, body) + b"\n" + body)
+
+
+def _seal(key: str, body: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + body).hexdigest().encode()
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Whole or not at all, whoever else does the same."""
+    partial = file.with_name(f".{uuid.uuid4().hex}")
+    try:
+        partial.write_bytes(content)
         partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _may_write(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from shardprof.trace.reading import Reading
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_MOST_BYTES = 2**63
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,23 +27,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("reading")
     how.add_argument("--jobs", type=_positive, metavar="N", help="traces read at once (default: one a processor)")
     how.add_argument(
-        "--memory", type=_size_bytes, metavar="SIZE", help="memory that reading may take, like 8G (default: half of the free)"
+        "--memory",
+        type=_size_bytes,
+        metavar="SIZE",
+        help="memory that reading may take, like 8G (default: half of the free)",
     )
     how.add_argument(
         "--max-size", type=_size_bytes, metavar="SIZE",
-        help="refuse a trace with more text than this once it is inflated (default: 2G or 128 times its size on disk)",
+        help="refuse a trace whose text, inflated, is longer than this (default: 2G or, if more, 128 times its size on disk)",
     )  # fmt: skip
     how.add_argument(
         "--rank-regex", type=_regex, metavar="REGEX",
-        help="where neither a trace nor its name tells its rank: its first group, found in the path, is the rank",
+        help=r"where a trace, its name and its folders do not tell its rank: the group of this expression, searched for"
+        r" in the path, is the rank, as in 'gpu(\d+)'",
     )  # fmt: skip
 
 
 def reading(args: argparse.Namespace) -> Reading:
     """How to read, of parsed arguments."""
-    return Reading(
-        jobs=args.jobs, memory_bytes=args.memory, max_text_bytes=args.max_size, rank_regex=args.rank_regex
-    )
+    return Reading(jobs=args.jobs, memory_bytes=args.memory, max_text_bytes=args.max_size, rank_regex=args.rank_regex)
 
 
 def _positive(text: str) -> int:
@@ -53,13 +56,14 @@ def _positive(text: str) -> int:
 
 def _size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
-    if match is None or not float(match[1]):
+    size = float(match[1]) * 1024.0 ** _POWER[match[2].lower()] if match else 0.0
+    if not 1 <= size < _MOST_BYTES:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 500M or 8G")
-    return max(1, int(float(match[1]) * 1024 ** _POWER[match[2].lower()]))
+    return int(size)
 
 
 def _regex(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error

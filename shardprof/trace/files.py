@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from shardprof.errors import ShardprofError
 
 TRACE_SUFFIXES = tuple(f".json{packed}" for packed in ("", ".gz", ".zst"))
 _CHUNK_BYTES = 1 << 20
+_WEB = ("http://", "https://")
+_SECRET = re.compile(r"(?<=://)[^/?#@\s]+(?=@)|(?<=[\w/]\?)[^\s'\"]+")
+"""In an address: who logs in and the query, in which signatures stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +34,14 @@ class RemoteFile:
 
     @property
     def pure_path(self) -> PurePath:
-        """The path in the URL, without a query."""
-        return PurePosixPath(self.url.partition("://")[2].partition("?")[0].partition("#")[0])
+        """The path in the URL as its server knows it: of the web's without a query, and with spaces for "%20"."""
+        if self.url.startswith(_WEB):
+            return PurePosixPath(unquote(urlsplit(self.url).path))
+        return PurePosixPath(self.url.partition("://")[2])
 
     def __str__(self) -> str:
-        return self.url
+        """The address to show to others."""
+        return _SECRET.sub("...", self.url)
 
 
 Place = Path | RemoteFile
@@ -55,17 +63,26 @@ def is_trace_name(name: str) -> bool:
 
 
 def remote_files(where: RemoteFile) -> list[RemoteFile]:
-    """The files behind a URL: itself, or what lies below it where it is a folder. Raises ShardprofError."""
-    with _told_as_shardprof_error(where):
-        filesystem, path = _fsspec().core.url_to_fs(where.url)
-        if not filesystem.isdir(path) or filesystem.isfile(path):
+    """The files behind a URL: itself, or what lies below it where it is a folder; on the web, where all is a file, a
+    folder is what ends with a slash. Raises ShardprofError."""
+    try:
+        filesystem, path = _filesystem(where)
+        is_file = filesystem.isfile(path) and not where.url.endswith("/")
+        if is_file or not filesystem.isdir(path):
             return [where]
         return [RemoteFile(filesystem.unstrip_protocol(found)) for found in sorted(filesystem.find(path))]
+    except Exception as error:  # each file system has its own
+        hint = "look at the address and at what it needs to be reached"
+        raise ShardprofError(f"{where} cannot be read: {_reason(error)}", hint) from error
 
 
 @contextmanager
 def opened(file: Place) -> Iterator[int]:
-    """A descriptor that the file's bytes can be read from, once and in order. Raises OSError."""
+    """A descriptor that the file's bytes can be read from, once and in order. Raises OSError.
+
+    A remote file that could not be fetched raises it at the end, whatever the reader made of what there was: it must
+    not look like one that was cut off.
+    """
     if isinstance(file, Path):
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -78,7 +95,6 @@ def opened(file: Place) -> Iterator[int]:
         yield pump.descriptor
     finally:
         pump.stop()
-    pump.raise_error()
 
 
 class _Pump:
@@ -92,42 +108,52 @@ class _Pump:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the fetching, whether or not all was read."""
+        """End the fetching, whether or not all was read. Raises OSError where it failed."""
         os.close(self.descriptor)
         self._thread.join()
-
-    def raise_error(self) -> None:
-        """A file that was fetched in part only must not look like one that was cut off."""
         if self._error is not None:
-            raise OSError(str(self._error)) from self._error
+            raise OSError(_reason(self._error)) from self._error
 
     def _run(self) -> None:
         try:
-            with _fsspec().open(self._file.url, "rb") as source, suppress(BrokenPipeError):
-                while chunk := source.read(_CHUNK_BYTES):
-                    _write_all(self._entry, chunk)
+            filesystem, path = _filesystem(self._file)
+            with filesystem.open(path, "rb") as source:
+                while (chunk := source.read(_CHUNK_BYTES)) and _passed_on(chunk, self._entry):
+                    pass
         except Exception as error:  # each file system has its own
             self._error = error
         finally:
             os.close(self._entry)
 
 
-def _write_all(descriptor: int, chunk: bytes) -> None:
+def _passed_on(chunk: bytes, descriptor: int) -> bool:
+    """Writes it all, unless nobody reads any more."""
     rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BrokenPipeError:
+        return False
+    return True
 
 
-def _fsspec() -> Any:
+def _filesystem(where: RemoteFile) -> tuple[Any, str]:
+    """The file system that a URL is of, and the path in it."""
     import fsspec  # only who reads from far away waits for it
 
-    return fsspec
+    options: dict[str, Any] = {}
+    if where.url.startswith(_WEB):
+        import aiohttp
+
+        # A file comes in one request, since not every server gives parts, and takes as long as it takes.
+        options = {"block_size": 0, "client_kwargs": {"timeout": aiohttp.ClientTimeout(sock_connect=30, sock_read=120)}}
+    filesystem, path = fsspec.core.url_to_fs(where.url, **options)
+    return filesystem, path
 
 
-@contextmanager
-def _told_as_shardprof_error(where: RemoteFile) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        hint = "look at the address and at what it needs to be reached"
-        raise ShardprofError(f"{where} cannot be read: {error}", hint) from error
+def _reason(error: Exception) -> str:
+    """An error in one line that may be shown to others."""
+    if isinstance(error, FileNotFoundError):
+        return "it is not there"
+    lines = str(error).splitlines() or [type(error).__name__]
+    return _SECRET.sub("...", lines[0])

@@ -8,11 +8,12 @@
 namespace shardprof {
 
 enum class ErrorCode {
-  cannot_read,    // the operating system refuses, at once or half-way
-  damaged,        // it begins like compressed data and then is none
-  not_a_trace,    // no list of events in it
-  too_large,      // a header or an event that is larger than any trace's
-  too_much_text,  // more than was allowed
+  cannot_read,      // the operating system refuses, at once or half-way
+  damaged,          // it begins like compressed data and then is none
+  not_a_trace,      // no list of events in it
+  too_large,        // a header or an event that is larger than any trace's
+  too_much_text,    // more than was allowed
+  too_many_events,  // the same
 };
 
 struct Error {

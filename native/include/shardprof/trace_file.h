@@ -58,6 +58,7 @@ struct ReadOptions {
   std::string detail_mark;                        // and of those that have this argument:
   std::vector<std::string> detail_arguments;      // these arguments
   uint64_t max_text_bytes = 0;                    // refuse more text than this; 0: than any honest trace has
+  uint64_t max_events = UINT64_MAX;               // refuse more rows than this, which memory has to hold
 };
 
 // Reads a trace (plain, gzip, zstd) from a file or a pipe as a stream. What is damaged is mended or left out and

@@ -91,6 +91,7 @@ def _columns(file: Place, how: Reading) -> TraceFile:
                 detail_mark=COLLECTIVE_NAME,
                 detail_arguments=(*COLLECTIVE_ARGUMENTS, *TENSOR_ARGUMENTS),
                 max_text_bytes=how.max_text_bytes,
+                max_events=how.max_events(),
             )
     except OSError as error:
         reason = error.strerror or error
