@@ -8,12 +8,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --constraint tests/constraints.txt
 NATIVE := build/native
 NATIVE_SOURCES := $(shell find native -name CMakeLists.txt -o -name '*.cmake' -o -name '*.cpp' -o -name '*.h')
-CPP := $(filter %.cpp %.h,$(NATIVE_SOURCES))
+CPP := $(filter %.cpp %.h,$(NATIVE_SOURCES)) benchmarks/floor.cpp
 # The first Python that is at least 3.10; empty where there is none.
 SYSTEM_PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null && { command -v $$python; break; }; done)
 
-.PHONY: help setup build test lint format demo bench doctor clean system-packages
+.PHONY: help setup build test lint format demo bench fuzz doctor clean system-packages
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -61,7 +61,7 @@ lint: setup $(NATIVE)/build.ninja ## check style, types, import contracts and th
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	clang-format --dry-run -Werror $(CPP)
-	@echo clang-tidy; printf '%s\n' $(filter-out native/bindings/%,$(filter %.cpp,$(CPP))) | \
+	@echo clang-tidy; printf '%s\n' $(filter-out native/bindings/% benchmarks/%,$(filter %.cpp,$(CPP))) | \
 		xargs -P "$$(nproc)" -n 1 clang-tidy -p $(NATIVE) --quiet 2>/dev/null
 
 format: setup ## rewrite the sources in the project's style
@@ -73,8 +73,12 @@ format: setup ## rewrite the sources in the project's style
 demo: setup ## record and explain two real trainings, FSDP2 and DeepSpeed ZeRO-3
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m shardprof.study.demo
 
-bench: setup ## measure what recording costs on this machine
+bench: setup ## measure what reading and recording cost on this machine (half an hour, most of it HTA's)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/reading_speed.py
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/recording_overhead.py
+
+fuzz: setup ## fuzz what untrusted bytes reach, 10 million executions a target (needs clang)
+	@native/fuzz/run.sh
 
 doctor: setup ## what works on this machine
 	@$(BIN)/shardprof doctor

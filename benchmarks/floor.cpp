@@ -2,7 +2,7 @@
 //
 //   floor TRACE.json.gz
 //
-// ISA-L inflates the whole file into one buffer of huge pages, checking its CRC; then one thread walks `traceEvents`
+// ISA-L inflates the whole file into one buffer, checking its CRC; then one thread walks `traceEvents`
 // with simdjson On-Demand. Of each field of each event the key is taken as it is written, and the value's first token:
 // all of a number or a string, the bracket of an object or a list, whose inside is skipped. No number is parsed, no
 // key compared, nothing kept. Prints one JSON object: what was there, and the seconds that each half took.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import re
 import resource
@@ -24,6 +23,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+
+from measuring import machine
 
 STEPS = 60
 CAPTURED = (20, 25)
@@ -54,7 +55,8 @@ def main() -> None:
     if args.output:
         figures = {strategy: {form: [asdict(s) for s in of_form] for form, of_form in samples.items()}
                    for strategy, samples in results.items()}  # fmt: skip
-        args.output.write_text(json.dumps({"machine": machine(), "results": figures}, indent=1) + "\n")
+        content = {"machine": machine("torch", "deepspeed"), "results": figures}
+        args.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def rounds(strategy: str, count: int) -> dict[str, list[Sample]]:
@@ -119,11 +121,6 @@ def show(strategy: str, samples: dict[str, list[Sample]]) -> None:
 
 def spread(values: list[float]) -> str:
     return f"{median(values):.3f} ({min(values):.3f}..{max(values):.3f})"
-
-
-def machine() -> dict[str, str]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    return {"processor": platform.processor() or platform.machine(), "cores": str(os.cpu_count()), "commit": commit}
 
 
 if __name__ == "__main__":

@@ -57,10 +57,17 @@ def read_trace(
     `descriptor` may be a pipe; `name` is for error messages. Events of `skip_categories` cost no memory. Of
     events whose name begins with one of `detail_name_prefixes`, or that have the argument `detail_mark`, the
     `detail_arguments` are kept, each different JSON object of them once. What is damaged is mended, or left out and
-    counted. Raises UnreadableTraceError for what is no trace at all, for more text than `max_text_bytes` (None: than any
-    honest trace has) and for more than `max_events`.
+    counted. Raises UnreadableTraceError for what is no trace at all, for more text than `max_text_bytes` (None: than
+    any honest trace has) and for more than `max_events`.
     """
-    options = (list(skip_categories), list(detail_name_prefixes), detail_mark, list(detail_arguments), max_text_bytes or 0, max_events)
+    options = (
+        list(skip_categories),
+        list(detail_name_prefixes),
+        detail_mark,
+        list(detail_arguments),
+        max_text_bytes or 0,
+        max_events,
+    )
     try:
         return _native.read_trace(descriptor, *options)
     except OSError as error:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shardprof.analysis.report import analyse
+from shardprof.analysis.cache import report_of
 from shardprof.analysis.result import Result
 from shardprof.errors import ShardprofError
 from shardprof.trace import run as trace_run
@@ -27,7 +27,7 @@ _HTA_SUFFIXES = (".json", ".json.gz")
 def load(paths: Sequence[str | os.PathLike[str]]) -> Run:
     """The run in `paths`, read and analysed. Raises ShardprofError where there is nothing to read."""
     run = trace_run.load(paths)
-    return Run(result=analyse(run), _run=run)
+    return Run(result=report_of(run), _run=run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -158,7 +158,7 @@ class Run:
 
     def _traces(self, rank: int | None) -> Iterator[tuple[int, KinetoTrace]]:
         """The traces of one rank, or of all, each read when it is asked for."""
-        for of_rank in self._run.ranks([]):
+        for of_rank in self._run.ranks([], only=rank):
             if rank in (None, of_rank.rank):
                 yield from ((of_rank.rank, trace) for trace in of_rank.traces)
             if rank == of_rank.rank:

@@ -11,8 +11,8 @@ import polars as pl
 
 from shardprof.analysis.result import Rank, Step, Total
 from shardprof.engine import ABSENT, UInt32s
-from shardprof.trace.collectives import Collective
 from shardprof.trace.classes import CLASSES
+from shardprof.trace.collectives import Collective
 from shardprof.trace.importers.kineto import KinetoTrace
 
 _WORDS = ("name", "category", "thread")

@@ -1,14 +1,15 @@
 #include "shardprof/intervals.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 namespace shardprof {
 
-IntervalSet merge(std::span<const Interval> intervals) {
-  IntervalSet sorted;
-  sorted.reserve(intervals.size());
-  std::ranges::copy_if(intervals, std::back_inserter(sorted), [](Interval i) { return i.begin_ns < i.end_ns; });
-  if (!std::ranges::is_sorted(sorted, {}, &Interval::begin_ns)) std::ranges::sort(sorted, {}, &Interval::begin_ns);
+namespace {
+
+// The union of intervals sorted by their begin, none of them empty.
+IntervalSet joined(IntervalSet sorted) {
   size_t kept = 0;
   for (const Interval next : sorted) {
     if (kept > 0 && next.begin_ns <= sorted[kept - 1].end_ns) {
@@ -19,6 +20,16 @@ IntervalSet merge(std::span<const Interval> intervals) {
   }
   sorted.resize(kept);
   return sorted;
+}
+
+}  // namespace
+
+IntervalSet merge(std::span<const Interval> intervals) {
+  IntervalSet sorted;
+  sorted.reserve(intervals.size());
+  std::ranges::copy_if(intervals, std::back_inserter(sorted), [](Interval i) { return i.begin_ns < i.end_ns; });
+  if (!std::ranges::is_sorted(sorted, {}, &Interval::begin_ns)) std::ranges::sort(sorted, {}, &Interval::begin_ns);
+  return joined(std::move(sorted));
 }
 
 IntervalSet intersect(std::span<const Interval> a, std::span<const Interval> b) {
@@ -55,8 +66,11 @@ std::vector<int64_t> partition_ns(std::span<const IntervalSet> classes, std::spa
   std::vector<int64_t> before(windows.size(), 0);
   IntervalSet claimed;
   for (size_t c = 0; c < classes.size(); ++c) {
-    claimed.insert(claimed.end(), classes[c].begin(), classes[c].end());
-    claimed = merge(claimed);
+    if (classes[c].empty()) continue;
+    IntervalSet both;
+    both.reserve(claimed.size() + classes[c].size());
+    std::ranges::merge(claimed, classes[c], std::back_inserter(both), {}, &Interval::begin_ns, &Interval::begin_ns);
+    claimed = joined(std::move(both));
     const std::vector<int64_t> until = covered_ns(claimed, windows);
     for (size_t w = 0; w < windows.size(); ++w) cells[w * columns + c] = until[w] - before[w];
     before = until;

@@ -32,7 +32,8 @@ def report_of(run: Run) -> Result:
     if kept is not None:
         return kept
     result = analyse(run)
-    _keep(file, key, result)
+    if all(doubt.code != "unreadable_trace" for doubt in result.quality):  # with more memory it may be readable
+        _keep(file, key, result)
     return result
 
 

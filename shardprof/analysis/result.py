@@ -275,8 +275,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Everything that a report says. `step_source` tells how steps were found, `step_confidence` from 0 to 1 how sure it
-    is that these are the steps (None where there was nothing to find steps in).
+    """Everything that a report says. `step_source` tells how steps were found, `step_confidence` from 0 to 1 how sure
+    it is that these are the steps (None where there was nothing to find steps in).
 
     `summary` is None until the other parts are there to be summarised; `clock`, `stragglers` and `findings` are None
     until an analysis across ranks fills them.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Nothing here multiplies matrices, and the library for it would start a thread for every core on import.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -14,6 +16,7 @@ from shardprof.trace.reading import Reading
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _MOST_BYTES = 2**63
+_INTERRUPTED = 130  # what shells call a death by Ctrl-C
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=_size_bytes,
         metavar="SIZE",
-        help="memory that reading may take, like 8G (default: half of the free)",
+        help="memory that reading may take, like 8G; a trace that needs more is refused (default: half of the free)",
     )
     how.add_argument(
         "--max-size", type=_size_bytes, metavar="SIZE",
-        help="refuse a trace whose text, inflated, is longer than this (default: 2G or, if more, 128 times its size on disk)",
+        help="refuse a trace whose text, inflated, is longer than this (default: 512M or, if more, 128 times the file)",
     )  # fmt: skip
     how.add_argument(
         "--rank-regex", type=_regex, metavar="REGEX",
@@ -46,6 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def reading(args: argparse.Namespace) -> Reading:
     """How to read, of parsed arguments."""
     return Reading(jobs=args.jobs, memory_bytes=args.memory, max_text_bytes=args.max_size, rank_regex=args.rank_regex)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once and in silence: threads that read are not waited for."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
 
 
 def _positive(text: str) -> int:

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Report; a path that cannot be read raises ShardprofError."""
-    result = report_of(load(args.paths, _reading.reading(args)))
-    render.output(args.format).render(result, sys.stdout)
+    with _reading.interruptible():
+        result = report_of(load(args.paths, _reading.reading(args)))
+        render.output(args.format).render(result, sys.stdout)
     return 0

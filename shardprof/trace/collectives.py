@@ -44,7 +44,7 @@ class Collective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collectives:
-    """A row a Collective. `kind` is an index into COMM_KINDS, `group` one into `groups`; UNKNOWN is a Collective's None."""
+    """A row a Collective, whose None is UNKNOWN. `kind` is an index into COMM_KINDS, `group` one into `groups`."""
 
     kind: Int64s
     launched_ns: Int64s

@@ -13,14 +13,16 @@ from shardprof.engine import Int64s, Intervals, UInt32s
 
 Mask = npt.NDArray[np.bool_]
 
+_FEW = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
     """One row an event with a duration, in the order of the file. Times are nanoseconds on the rank's own clock.
 
     `name`, `category` and `thread` are indices into the tuples of the same names in the plural; `correlation`,
-    `external_id` and `stream` are `engine.ABSENT` where an event has none. The rows `detail_row`, in ascending order, are of
-    communication: what they carry is `details` at the indices `detail`.
+    `external_id` and `stream` are `engine.ABSENT` where an event has none. The rows `detail_row`, in ascending order,
+    are of communication: what they carry is `details` at the indices `detail`.
     """
 
     begin_ns: Int64s
@@ -66,5 +68,12 @@ class Events:
 
 def _taken(accepted: Sequence[bool], index: UInt32s) -> Mask:
     """What is accepted, for each row's index."""
-    mask: Mask = np.array([*accepted, False], dtype=np.bool_)[index]
+    wanted = [i for i, is_accepted in enumerate(accepted) if is_accepted]
+    mask: Mask
+    if len(wanted) > _FEW:
+        mask = np.array(accepted, dtype=np.bool_).take(index)
+        return mask
+    mask = np.zeros(len(index), dtype=np.bool_)
+    for i in wanted:  # some comparisons with one number cost less than one look into a table
+        mask |= index == i
     return mask

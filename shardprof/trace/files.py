@@ -41,7 +41,7 @@ class RemoteFile:
 
     def __str__(self) -> str:
         """The address to show to others."""
-        return _SECRET.sub("...", self.url)
+        return _SECRET.sub("...", self.url) if self.url.startswith(_WEB) else self.url
 
 
 Place = Path | RemoteFile

@@ -41,7 +41,9 @@ def comm_rows(events: Events) -> Int64s:
     return rows
 
 
-def gpu_collectives(events: Events, rows: Int64s, launches: Int64s, launched_ns: Int64s, groups: GroupTable) -> Collectives:
+def gpu_collectives(
+    events: Events, rows: Int64s, launches: Int64s, launched_ns: Int64s, groups: GroupTable
+) -> Collectives:
     """The collectives behind the kernels in `rows`; `launches` are the rows of the calls that launched them, or -1."""
     teller, detail, by_name = _tellers(events, rows, launches)
     # A training does the same over and over: what is told is read once for each different thing that is told.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -30,6 +30,7 @@ from shardprof.trace.schema import (
 
 RUNS_FOLDER = Path("shardprof-runs")
 CACHE_FOLDER = ".shardprof-cache"
+_UNFINISHED = ".tmp"
 
 _AnyPlace = TypeVar("_AnyPlace", Path, RemoteFile)
 
@@ -80,8 +81,9 @@ class Run:
     reading: Reading
     _sources: tuple[_RankSource, ...]
 
-    def ranks(self, lost: list[Quality]) -> Iterator[RankTraces]:
-        """Every rank; those ahead are read at the same time, as far as `reading` lets them.
+    def ranks(self, lost: list[Quality], only: int | None = None) -> Iterator[RankTraces]:
+        """Every rank; those ahead are read at the same time, as far as `reading` lets them. Where `only` one is asked
+        for, what is known to be of another is not read.
 
         What is doubtful about files that give no rank is appended to `lost`. Raises ShardprofError where two files
         claim one rank or nothing can be read.
@@ -89,12 +91,15 @@ class Run:
         taken: dict[int, Place] = {}
         nameless = []
         alone = len(self._sources) == 1
-        for source, traces, doubts in self._read(self._sources):
+        wanted = [source for source in self._sources if only is None or source.rank in (None, only)]
+        for source, traces, doubts in self._read(wanted):
             rank = traces[0].rank if source.rank is None and traces else source.rank
             if not traces and source.steps_file is None:
                 lost += doubts
             elif rank is None and alone and not distributed_info(traces[0].metadata):
-                yield _rank_traces(source, 0, traces, doubts, taken)  # no sign of a job of several: its rank is no doubt
+                yield _rank_traces(
+                    source, 0, traces, doubts, taken
+                )  # no sign of a job of several: its rank is no doubt
             elif rank is None and not alone:
                 nameless.append(source)
             else:
@@ -178,11 +183,19 @@ def _load_one(path: Place, reading: Reading) -> Run:
 def _traces_among(files: Sequence[_AnyPlace], where: Place) -> list[_AnyPlace]:
     if [where] == list(files):
         return list(files)
-    traces = [file for file in files if is_trace_name(file.name) and not _is_own_file(pure_path(file))]
+    names = {str(file) for file in files}
+    traces = [file for file in files if _is_trace(file, names) and not _is_own_file(pure_path(file))]
     if not traces:
         hint = "a trace is a .json, .json.gz or .json.zst file of torch.profiler"
         raise ShardprofError(f"there are no traces in {where}", hint)
     return traces
+
+
+def _is_trace(file: Place, names: Collection[str]) -> bool:
+    """Whether a file may be a trace; Kineto writes to a .tmp and renames it, so a job that was killed leaves that."""
+    whole = str(file).removesuffix(_UNFINISHED)
+    finished = whole == str(file) or not any(f"{whole}{packing}" in names for packing in ("", ".gz", ".zst"))
+    return is_trace_name(whole) and finished
 
 
 def _is_own_file(file: PurePath) -> bool:

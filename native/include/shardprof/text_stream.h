@@ -42,7 +42,7 @@ class TextStream {
         std::make_unique_for_overwrite<char[]>(headroom_bytes + block_bytes + padding_bytes);
     size_t size = 0;
     std::optional<Error> error;
-    [[nodiscard]] char* text() { return bytes.get() + headroom_bytes; }
+    [[nodiscard]] char* text() const { return bytes.get() + headroom_bytes; }
   };
 
   void inflate_ahead();

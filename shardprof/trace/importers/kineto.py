@@ -95,7 +95,9 @@ def _columns(file: Place, how: Reading) -> TraceFile:
             )
     except OSError as error:
         reason = error.strerror or error
-        raise UnreadableTraceError(f"{file} cannot be read: {reason}", "look at the file and its permissions") from error
+        raise UnreadableTraceError(
+            f"{file} cannot be read: {reason}", "look at the file and its permissions"
+        ) from error
 
 
 def distributed_info(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +189,9 @@ def _damage(columns: TraceFile, path: Place) -> list[Quality]:
         message = f"{path.name} ends before the trace does; what was complete is used"
         doubts.append(Quality(code="truncated_trace", message=message))
     if columns.lost_events:
-        message = f"{path.name} holds events that cannot be read, the first {columns.first_lost_byte:,} bytes into its text"
+        message = (
+            f"{path.name} holds events that cannot be read, the first {columns.first_lost_byte:,} bytes into its text"
+        )
         doubts.append(Quality(code="lost_events", message=message, count=columns.lost_events))
     return doubts
 
