@@ -113,7 +113,8 @@ class Run:
     def inputs(self) -> list[Place]:
         """Every file that what is told of the run depends on."""
         traces = [file for source in self._sources for file in source.trace_files]
-        folders = {path for path in self.paths if isinstance(path, Path) and path.is_dir()} if self.record else set()
+        is_recorded = any(source.steps_file for source in self._sources)
+        folders = {path for path in self.paths if isinstance(path, Path) and path.is_dir()} if is_recorded else set()
         records = (file for folder in folders for file in folder.rglob("*") if CACHE_FOLDER not in file.parts)
         return [*traces, *sorted(file for file in records if file.is_file())]
 

@@ -250,7 +250,14 @@ def write_whole(path: Path, record: Any) -> None:
 
 def read_whole(record_type: type[R], path: Path) -> R:
     """The record in `path`; OSError, ValueError or TypeError where it cannot be had."""
-    return from_json(record_type, json.loads(path.read_text()))
+    return from_json(record_type, _parsed(path.read_text()))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:  # brackets without end
+        raise ValueError("nested too deeply") from error
 
 
 def read_lines(record_type: type[R], path: Path) -> Iterator[R]:
@@ -260,7 +267,7 @@ def read_lines(record_type: type[R], path: Path) -> Iterator[R]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                yield from_json(record_type, json.loads(line))
+                yield from_json(record_type, _parsed(line))
             except (ValueError, TypeError):
                 continue
 

@@ -28,6 +28,7 @@ Call = Callable[..., tuple[int, str]]
 
 CHECKOUT = Path(__file__).parents[2]
 RECORDED = sorted(path.name for path in (CHECKOUT / "traces").iterdir() if (path / "run.json").exists())
+WITHOUT_CACHE = shutil.ignore_patterns(CACHE_FOLDER)
 PUBLIC = Path(os.environ.get("SHARDPROF_TRACES") or CHECKOUT.parent / "shared" / "traces")
 PUBLIC_FILES = sorted(str(file.relative_to(PUBLIC)) for file in PUBLIC.rglob("*.json.gz"))
 
@@ -153,7 +154,7 @@ def test_a_trace_that_came_or_went_changes_a_folder(tmp_path: Path, report: Repo
 
 def test_each_file_of_a_recorded_run_changes_it(tmp_path: Path, report: Report) -> None:
     run = tmp_path / "run"
-    shutil.copytree(CHECKOUT / "traces" / RECORDED[0], run)
+    shutil.copytree(CHECKOUT / "traces" / RECORDED[0], run, ignore=WITHOUT_CACHE)
     report(run)
     files = [file for file in run.rglob("*") if file.is_file() and CACHE_FOLDER not in file.parts]
     assert {"run.json", "rank.json", "steps.jsonl", "trace.json.gz"} <= {file.name for file in files}
@@ -249,7 +250,7 @@ def test_public_traces(name: str, tmp_path: Path, call: Call) -> None:
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_recorded_runs(name: str, tmp_path: Path, call: Call) -> None:
-    shutil.copytree(CHECKOUT / "traces" / name, tmp_path / name)
+    shutil.copytree(CHECKOUT / "traces" / name, tmp_path / name, ignore=WITHOUT_CACHE)
     assert_kept_is_computed(tmp_path / name, call)
 
 
@@ -276,7 +277,7 @@ def test_odd_headers(header: dict[str, Any], tmp_path: Path, call: Call) -> None
 @pytest.mark.parametrize("settings", ['{"a": NaN}', '{"a": Infinity, "b": [1.0, 1, null]}', '{"a": 1e30, "b": 10}'])
 def test_odd_settings_of_a_run(settings: str, tmp_path: Path, call: Call) -> None:
     run = tmp_path / "run"
-    shutil.copytree(CHECKOUT / "traces" / RECORDED[0], run)
+    shutil.copytree(CHECKOUT / "traces" / RECORDED[0], run, ignore=WITHOUT_CACHE)
     for file in run.glob("ranks/*/rank.json"):
         text = json.dumps({**json.loads(file.read_text()), "settings": "SETTINGS"})
         file.write_text(text.replace('"SETTINGS"', settings))
