@@ -6,8 +6,6 @@
 namespace shardprof {
 namespace {
 
-constexpr size_t longest_key = 200;
-
 bool is_space(char c) { return static_cast<unsigned char>(c) <= ' '; }
 
 bool is_json_scalar(std::string_view word) {
@@ -113,14 +111,10 @@ class Mender {
   bool is_key(size_t at) {
     if (at == text_.size()) return true;
     if (text_[at] != '"') return false;
-    const size_t length = text_.substr(at + 1, longest_key).find('"');
-    if (length != std::string_view::npos) {
-      const size_t next = behind_space(at + length + 2);
-      return next == text_.size() || text_[next] == ':';
-    }
-    const bool cut_off = at + 1 + longest_key > text_.size();
-    incomplete_ = incomplete_ || (cut_off && !at_end_);
-    return cut_off;
+    size_t end = at + 1;
+    while (end < text_.size() && text_[end] != '"') end += text_[end] == '\\' ? 2 : 1;
+    const size_t next = behind_space(std::min(end + 1, text_.size()));
+    return next == text_.size() || text_[next] == ':';
   }
 
   void append_string(std::string_view inside) {

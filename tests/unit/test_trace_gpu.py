@@ -254,6 +254,13 @@ def test_a_job_on_gpus_without_gpu_activities_is_doubtful(header: dict[str, Any]
     assert "no_device_activities" in counts(trace(Trace(header).step(1, 0, 100).event("aten::mm", 10, 60)))
 
 
+def test_several_processes_in_one_file_are_said_to_be(trace: Report) -> None:
+    made = Trace({}).event("aten::mm", 0, 10).event("aten::mm", 5, 20)
+    assert "several_processes" not in counts(trace(made))
+    made.events[1]["pid"] = 2
+    assert "several_processes" in counts(trace(made))
+
+
 def test_several_gpus_in_one_file_are_said_to_be(trace: Report) -> None:
     made = Trace({}).step(1, 0, 100).kernel("gemm", 5, 25)
     made.events.append(made.events[-1] | {"pid": 2, "ts": 0.03})

@@ -151,6 +151,11 @@ def test_a_trace_that_was_not_compressed_in_time(tmp_path: Path, report: Report)
     assert len(report(tmp_path)["ranks"][0]["steps"]) == 1
 
 
+def test_a_rank_json_nested_without_end_is_none(tmp_path: Path, report: Report) -> None:
+    (record_rank(tmp_path, 3) / "rank.json").write_text("[" * 200_000)
+    assert [rank["rank"] for rank in report(tmp_path)["ranks"]] == [3]
+
+
 def test_a_damaged_trace_among_others_costs_itself(tmp_path: Path, report: Report) -> None:
     record_run(tmp_path, {0: "node-a", 1: "node-a"})
     (RunFolder(tmp_path).rank(1) / "trace.json.gz").write_bytes(b"\x1f\x8bgarbage")

@@ -76,7 +76,12 @@ def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
         events=events,
         main_thread=main_thread,
         activities=activities,
-        quality=(*_damage(columns, file), *timeless, *_device_doubts(events, metadata, activities, file)),
+        quality=(
+            *_damage(columns, file),
+            *timeless,
+            *_process_doubts(events, file),
+            *_device_doubts(events, metadata, activities, file),
+        ),
     )
 
 
@@ -205,14 +210,27 @@ def _device_doubts(
     if activities.device == "cpu":
         return [_no_device_activities(path)] if _is_gpu_job(events, metadata) else []
     doubts = []
-    devices = {events.threads[thread].split("/")[0] for thread in np.unique(events.thread[_device_rows(events)])}
-    if len(devices) > 1:
-        message = f"{path.name} holds {len(devices)} GPUs, which are taken together as if they were one"
+    if (devices := _processes(events, _device_rows(events))) > 1:
+        message = f"{path.name} holds {devices} GPUs, which are taken together as if they were one"
         doubts.append(Quality(code="several_devices", message=message))
     if unlaunched := int((activities.launches < 0).sum()):
         message = "GPU activities whose launch the trace does not hold: they belong to no step's calls"
         doubts.append(Quality(code="launches_unknown", message=message, count=unlaunched))
     return doubts
+
+
+def _process_doubts(events: Events, path: Place) -> list[Quality]:
+    """Traces that were put together in one file."""
+    count = _processes(events, events.in_categories("cpu_op", *LAUNCH_CATEGORIES))
+    if count < 2:
+        return []
+    message = f"{path.name} holds {count} processes, which are taken together as if they were one"
+    return [Quality(code="several_processes", message=message)]
+
+
+def _processes(events: Events, rows: Mask) -> int:
+    """How many different "pid" some events have; that of a GPU's activities is the device."""
+    return len({events.threads[thread].split("/")[0] for thread in np.unique(events.thread[rows]).tolist()})
 
 
 def _no_device_activities(path: Place) -> Quality:
