@@ -23,9 +23,9 @@ class Mender {
   Mended run() {
     do {
       skip_space();
-      if (at_ == text_.size()) return {Outcome::incomplete, {}, 0};
-      if (!take_token()) return {Outcome::malformed, {}, 0};
-      if (incomplete_) return {Outcome::incomplete, {}, 0};
+      if (at_ == text_.size()) return {Outcome::incomplete, {}, text_.size()};
+      if (!take_token()) return {Outcome::malformed, {}, at_};
+      if (incomplete_) return {Outcome::incomplete, {}, text_.size()};
     } while (!open_.empty());
     return {Outcome::done, std::move(json_), at_};
   }
@@ -69,8 +69,8 @@ class Mender {
     const size_t begin = at_ + 1;
     size_t end = begin;
     for (;; ++end) {
-      end = text_.find_first_of("\"\\", end);
-      if (end == std::string_view::npos) {
+      while (end < text_.size() && text_[end] != '"' && text_[end] != '\\') ++end;
+      if (end >= text_.size()) {
         incomplete_ = true;
         return true;
       }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "shardprof/json_mender.h"
 #include "shardprof/text_stream.h"
@@ -18,7 +19,11 @@ constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 // Behind damage, text is looked at in small pieces, which double while all goes well: if every event is damaged, each
 // costs a small piece and not a block.
 constexpr size_t smallest_window = size_t{1} << 12;
+constexpr size_t smallest_reach = size_t{1} << 10;
 constexpr size_t largest_mended_event = size_t{1} << 20;
+// How much text may be looked at in vain: what honest damage never comes near, so that malice costs no more than this.
+constexpr uint64_t most_waste = uint64_t{64} << 20;
+constexpr uint64_t most_waste_a_byte = 8;
 constexpr size_t tail_kept_in_search = 64;  // what is searched for may begin in one piece of text and end in the next
 constexpr int most_cuts = 4;
 
@@ -52,15 +57,19 @@ size_t event_list_of(std::string_view text) {
   return bracket != text.size() && text[bracket] == '[' ? bracket + 1 : 0;
 }
 
+bool is_vital_member(std::string_view text) {
+  return std::ranges::any_of(vital_keys, [&](std::string_view key) {
+    if (!text.starts_with(key)) return false;
+    const size_t colon = next_visible(text, key.size());
+    return colon < text.size() && text[colon] == ':';
+  });
+}
+
+// Behind the text's first byte, so that searching goes on.
 size_t next_vital_member(std::string_view text) {
-  size_t nearest = std::string_view::npos;
-  for (const std::string_view key : vital_keys) {
-    const size_t at = text.find(key, 1);
-    if (at == std::string_view::npos) continue;
-    const size_t colon = next_visible(text, at + key.size());
-    if (colon < text.size() && text[colon] == ':') nearest = std::min(nearest, at);
-  }
-  return nearest;
+  size_t at = text.find('"', 1);
+  while (at != std::string_view::npos && !is_vital_member(text.substr(at))) at = text.find('"', at + 1);
+  return at;
 }
 
 }  // namespace
@@ -75,11 +84,13 @@ size_t TraceParser::feed(std::span<char> text, bool last) {
     const Step step = read_window(rest, window, last && window == rest.size());
     done += step.taken;
     position_ += step.taken;
-    if (step.outcome == Outcome::done || (step.outcome == Outcome::incomplete && window < rest.size())) {
+    const bool may_go_on = step.outcome == Outcome::incomplete && window < reach();
+    if (step.outcome == Outcome::done || (may_go_on && window < rest.size())) {
       window *= 2;
-    } else if (step.outcome == Outcome::incomplete && !last) {
+    } else if (may_go_on && !last) {
       break;
     } else {
+      waste_ += window;
       const std::span<char> damaged = text.subspan(done);
       const size_t left = recover({damaged.data(), damaged.size()}, last);
       if (left == 0) break;
@@ -121,11 +132,27 @@ TraceParser::Step TraceParser::read_window(std::span<char> text, size_t& window,
 }
 
 // The beginning of something long looks like damage.
-bool TraceParser::is_short_of_text(std::span<char> text, size_t& window) const {
-  const bool holds_a_brace = std::ranges::find(text, '}') != text.end();
-  if (holds_a_brace && (state_ == State::events || text.size() > largest_mended_event)) return false;
+bool TraceParser::is_short_of_text(std::span<char> text, size_t& window) {
+  const bool is_long = state_ == State::events || text.size() > largest_mended_event;
+  if (is_long && holds_brace({text.data(), text.size()})) return false;
   window = text.size();
   return true;
+}
+
+// Whether there is a closing brace in the text; no byte is looked at twice for that.
+bool TraceParser::holds_brace(std::string_view text) {
+  if (next_brace_ < position_) {
+    const size_t known = std::max(brace_free_until_, position_) - position_;
+    const size_t found = known < text.size() ? text.find('}', known) : std::string_view::npos;
+    brace_free_until_ = position_ + std::min(found, text.size());
+    if (found != std::string_view::npos) next_brace_ = position_ + found;
+  }
+  return next_brace_ >= position_ && next_brace_ < position_ + text.size();
+}
+
+// How far an item may stretch from where it begins.
+size_t TraceParser::reach() const {
+  return waste_ < most_waste + most_waste_a_byte * position_ ? SIZE_MAX : smallest_reach;
 }
 
 // Takes items while tokens last; `item` becomes where the one begins that is not done.
@@ -167,12 +194,12 @@ Outcome TraceParser::take_member(TokenCursor& cursor) {
 size_t TraceParser::index(std::span<char> text, bool whole) {
   if (whole && index_exactly(text) == TokenIndex::Status::ok) return text.size();
   // A closing brace is nearly always outside of strings; where it is not, the one before it may be.
-  std::string_view rest{text.data(), text.size()};
+  size_t end = text.size();
   for (int cuts = 0; cuts < most_cuts; ++cuts) {
-    const size_t brace = rest.rfind('}');
-    if (brace == std::string_view::npos) return 0;
-    if (index_exactly(text.first(brace + 1)) == TokenIndex::Status::ok) return brace + 1;
-    rest = rest.substr(0, brace);
+    const void* brace = memrchr(text.data(), '}', end);
+    if (brace == nullptr) return 0;
+    end = static_cast<size_t>(static_cast<const char*>(brace) - text.data());
+    if (index_exactly(text.first(end + 1)) == TokenIndex::Status::ok) return end + 1;
   }
   return 0;
 }
@@ -190,10 +217,12 @@ size_t TraceParser::recover(std::string_view text, bool last) {
 }
 
 size_t TraceParser::mend_event(std::string_view text, bool last) {
-  if (is_space(text.front()) || text.front() == ',') return 1;
+  if (is_space(text.front()) || text.front() == ',') return std::min(text.find_first_not_of(" \n\t\r,"), text.size());
   if (text.front() == ']') return state_ = is_bare_list_ ? State::closed : State::members, 1;
-  const bool limited = text.size() > largest_mended_event;
-  Mended mended = mend_value(text.substr(0, largest_mended_event), last && !limited);
+  const size_t limit = std::min(reach(), largest_mended_event);
+  const bool limited = text.size() > limit;
+  Mended mended = mend_value(text.substr(0, limit), last && !limited);
+  waste_ += mended.length;
   if (mended.outcome == Outcome::incomplete && !limited && !last) return 0;
   const bool whole = mended.outcome == Outcome::done;
   if (!whole || !read_mended(std::move(mended.json))) reader_.count_lost(position_);

@@ -13,7 +13,7 @@ namespace shardprof {
 struct Mended {
   Outcome outcome = Outcome::malformed;  // `incomplete`: the text ends before the value does
   std::string json;                      // where done: the value as valid JSON,
-  size_t length = 0;                     // in the place of so much text
+  size_t length = 0;                     // in the place of so much text; else how much was looked at
 };
 
 // Mends the value that `text` begins with. `at_end`: nothing follows the text.

@@ -44,7 +44,9 @@ class TraceParser {
   [[nodiscard]] bool at_end() const { return state_ == State::closed || state_ == State::no_trace; }
   size_t enter(std::string_view text);
   Step read_window(std::span<char> text, size_t& window, bool whole);
-  bool is_short_of_text(std::span<char> text, size_t& window) const;
+  bool is_short_of_text(std::span<char> text, size_t& window);
+  bool holds_brace(std::string_view text);
+  [[nodiscard]] size_t reach() const;
   Outcome walk(TokenCursor& cursor, uint32_t& item);
   Outcome take_item(TokenCursor& cursor);
   Outcome take_member(TokenCursor& cursor);
@@ -67,8 +69,11 @@ class TraceParser {
   State state_ = State::outside;
   bool found_events_ = false;
   bool is_bare_list_ = false;
-  bool last_ = false;      // nothing comes behind the tokens in hand
-  bool skipping_ = false;  // behind an event that cannot be mended, to the next one
+  bool last_ = false;        // nothing comes behind the tokens in hand
+  bool skipping_ = false;    // behind an event that cannot be mended, to the next one
+  uint64_t waste_ = 0;       // text that was looked at in vain
+  uint64_t next_brace_ = 0;  // where in the whole text the next closing brace is, if not before position_
+  uint64_t brace_free_until_ = 0;
   uint64_t position_ = 0;  // of the text in hand, in the whole text
 };
 
