@@ -18,11 +18,16 @@ constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
 // Behind damage, text is looked at in small pieces, which double while all goes well: if every event is damaged, each
 // costs a small piece and not a block.
-constexpr size_t smallest_window = size_t{1} << 12;
-constexpr size_t smallest_reach = size_t{1} << 10;
-constexpr size_t largest_mended_event = size_t{1} << 20;
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+constexpr int short_by = 7;  // the short inputs of a fuzzer, too, get beyond a window and waste too much
+#else
+constexpr int short_by = 0;
+#endif
+constexpr size_t largest_mended_event = size_t{1} << (20 - short_by);
+constexpr size_t smallest_window = size_t{1} << (12 - short_by);
+constexpr size_t smallest_reach = size_t{1} << (10 - short_by);
 // How much text may be looked at in vain: what honest damage never comes near, so that malice costs no more than this.
-constexpr uint64_t most_waste = uint64_t{64} << 20;
+constexpr uint64_t most_waste = uint64_t{1} << (26 - 2 * short_by);
 constexpr uint64_t most_waste_a_byte = 8;
 constexpr size_t tail_kept_in_search = 64;  // what is searched for may begin in one piece of text and end in the next
 constexpr int most_cuts = 4;
@@ -84,7 +89,7 @@ size_t TraceParser::feed(std::span<char> text, bool last) {
     const Step step = read_window(rest, window, last && window == rest.size());
     done += step.taken;
     position_ += step.taken;
-    const bool may_go_on = step.outcome == Outcome::incomplete && window < reach();
+    const bool may_go_on = step.outcome == Outcome::incomplete && !step.stuck && window < reach();
     if (step.outcome == Outcome::done || (may_go_on && window < rest.size())) {
       window *= 2;
     } else if (may_go_on && !last) {
@@ -117,18 +122,21 @@ size_t TraceParser::enter(std::string_view text) {
 // Reads the first `window` bytes, or as many of them as go well: where no piece of them can be told apart from the
 // inside of a string, smaller ones are tried.
 TraceParser::Step TraceParser::read_window(std::span<char> text, size_t& window, bool whole) {
-  if (skipping_) return {Outcome::malformed, 0};
+  if (skipping_) return {.outcome = Outcome::malformed, .taken = 0};
+  const size_t wanted = window;
   size_t indexed = index(text.first(window), whole);
   while (indexed == 0 && window > smallest_window) {
     window /= 2;
     indexed = index(text.first(window), false);
   }
-  if (indexed == 0) return {is_short_of_text(text, window) ? Outcome::incomplete : Outcome::malformed, 0};
+  if (indexed == 0)
+    return {.outcome = is_short_of_text(text, window) ? Outcome::incomplete : Outcome::malformed, .taken = 0};
   TokenCursor cursor{text.data(), index_.tokens()};
   last_ = whole && indexed == text.size();
   uint32_t item = 0;
   const Outcome outcome = walk(cursor, item);
-  return {outcome, outcome == Outcome::done ? indexed : item};
+  const size_t taken = outcome == Outcome::done ? indexed : item;
+  return {.outcome = outcome, .taken = taken, .stuck = taken == 0 && window < wanted};
 }
 
 // The beginning of something long looks like damage.

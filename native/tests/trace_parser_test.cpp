@@ -100,6 +100,18 @@ void many_damaged_events_in_a_row() {
   CHECK(parsed.trace.lost_events == 0);
 }
 
+// Behind the odd quote, what is inside strings seems outside: a short piece of text can be told apart, a longer one not.
+void pieces_that_seem_whole_do_not_go_round_in_circles() {
+  std::string text = R"([{"ph": "X", "args": {"x": [[[[ "odd, )" + event("first");
+  for (int i = 0; i < 2000; ++i) text += "," + event("f()::{lambda(int)#1}");
+  for (int i = 0; i < 4000; ++i) text += "," + event("plain");
+  text += "]";
+  for (const size_t piece : {size_t{1} << 19, size_t{1} << 16}) {
+    const Parsed parsed = parse(text, piece);
+    CHECK(parsed.finished && parsed.trace.columns.size() == 6000 && parsed.trace.lost_events == 1);
+  }
+}
+
 std::string metadata(const Parsed& parsed) {
   std::string all;
   for (const auto& member : parsed.trace.metadata) all += member.key + "=" + member.json + ";";
@@ -155,6 +167,7 @@ int main() {
   what_cannot_be_mended_costs_itself();
   a_text_cut_off_gives_what_is_complete();
   many_damaged_events_in_a_row();
+  pieces_that_seem_whole_do_not_go_round_in_circles();
   metadata_stands_on_both_sides();
   damaged_metadata_costs_itself();
   long_values_are_waited_for();

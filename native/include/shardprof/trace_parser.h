@@ -38,7 +38,8 @@ class TraceParser {
 
   struct Step {
     Outcome outcome;
-    size_t taken;  // how much text is done with
+    size_t taken;        // how much text is done with
+    bool stuck = false;  // nothing, and a larger window cannot be read at all
   };
 
   [[nodiscard]] bool at_end() const { return state_ == State::closed || state_ == State::no_trace; }
