@@ -54,22 +54,26 @@ unsigned digit_at(const Decimal& number, int position) {
   return back <= number.whole.size() ? static_cast<unsigned>(number.whole[number.whole.size() - back] - '0') : 0U;
 }
 
-// What Kineto writes: digits, a point, digits; so few that nothing can overflow. Nothing for all else.
+// What Kineto writes: some digits, a point, three digits. Nothing for all else.
 std::optional<int64_t> nanoseconds_of_plain(std::string_view text) {
-  constexpr size_t most_characters = 17;
-  if (text.size() > most_characters || text.empty() || !is_digit(text.front())) return std::nullopt;
-  int64_t magnitude = 0;
+  constexpr size_t most_whole_digits = 16;  // a thousand times as much still fits into 64 bits without a sign
+  uint64_t magnitude = 0;
   size_t at = 0;
-  for (; at < text.size() && is_digit(text[at]); ++at) magnitude = magnitude * 10 + (text[at] - '0');
+  for (; at < text.size() && is_digit(text[at]); ++at) {
+    if (at == most_whole_digits) return std::nullopt;
+    magnitude = magnitude * 10 + static_cast<uint64_t>(text[at] - '0');
+  }
+  if (at == 0) return std::nullopt;
   int missing = nanosecond_digits;
   if (at < text.size() && text[at] == '.') {
     for (++at; at < text.size() && is_digit(text[at]) && missing > 0; ++at, --missing) {
-      magnitude = magnitude * 10 + (text[at] - '0');
+      magnitude = magnitude * 10 + static_cast<uint64_t>(text[at] - '0');
     }
   }
   if (at != text.size()) return std::nullopt;
   for (; missing > 0; --missing) magnitude *= 10;
-  return magnitude;
+  if (magnitude > INT64_MAX) return std::nullopt;
+  return static_cast<int64_t>(magnitude);
 }
 
 }  // namespace

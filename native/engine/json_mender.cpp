@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "shardprof/event_marks.h"
+
 namespace shardprof {
 namespace {
 
@@ -38,6 +40,8 @@ class Mender {
   // Takes one bracket, comma, colon, string or scalar; false where no value goes on like that.
   bool take_token() {
     const char c = text_[at_];
+    if (c == '"' && value_is_done_ && !add_comma()) return false;
+    value_is_done_ = c != '{' && c != '[' && c != ',' && c != ':' && !(c == '"' && key_is_next_);
     if (c == '"') return take_string();
     if (c == '{' || c == '[') {
       open_.push_back(c);
@@ -55,6 +59,14 @@ class Mender {
     return true;
   }
 
+  // In front of a key that nothing separates from the value before it.
+  bool add_comma() {
+    if (open_.empty() || open_.back() != '{' || !is_key(at_)) return false;
+    json_ += ',';
+    key_is_next_ = true;
+    return true;
+  }
+
   bool take_word() {
     const size_t end = std::min(text_.find_first_of(",}]:{[\"", at_), text_.size());
     incomplete_ = end == text_.size() && !at_end_;
@@ -69,14 +81,16 @@ class Mender {
     const size_t begin = at_ + 1;
     size_t end = begin;
     for (;; ++end) {
-      while (end < text_.size() && text_[end] != '"' && text_[end] != '\\') ++end;
+      while (end < text_.size() && text_[end] != '"' && text_[end] != '\\' && text_[end] != '{') ++end;
       if (end >= text_.size()) {
         incomplete_ = true;
         return true;
       }
-      if (text_[end] == '\\') {
+      if (text_[end] == '{') {
+        if (begins_next_event(end)) return false;
+      } else if (text_[end] == '\\' && !is_stray(end)) {
         ++end;
-      } else if (ends_string(end + 1) || incomplete_) {
+      } else if (text_[end] == '"' && (ends_string(end + 1) || incomplete_)) {
         break;
       }
     }
@@ -84,6 +98,20 @@ class Mender {
     at_ = end + 1;
     key_is_next_ = false;
     return true;
+  }
+
+  // A string that reaches into the next event has lost its end.
+  [[nodiscard]] bool begins_next_event(size_t brace) const {
+    size_t before = brace;
+    while (before > 0 && is_space(text_[before - 1])) --before;
+    return before > 0 && text_[before - 1] == ',' && begins_event(text_, brace);
+  }
+
+  // A backslash before the quote that ends a string ("C:\dir\"): the next member of an event follows.
+  [[nodiscard]] bool is_stray(size_t backslash) const {
+    if (backslash + 1 >= text_.size() || text_[backslash + 1] != '"') return false;
+    const size_t comma = next_visible(text_, backslash + 2);
+    return comma < text_.size() && text_[comma] == ',' && begins_event_member(text_, next_visible(text_, comma + 1));
   }
 
   // Whether what stands behind a quote can only stand behind the end of a string. Where the text ends too early to
@@ -94,7 +122,8 @@ class Mender {
     const char c = text_[next];
     if (key_is_next_) return c == ':';
     if (open_.back() == '[') return c == ',' || (c == ']' && is_closing(next));
-    return (c == ',' && is_key(behind_space(next + 1))) || (c == '}' && is_closing(next));
+    return (c == ',' && is_key(behind_space(next + 1))) || (c == '}' && is_closing(next)) ||
+           (c == '"' && begins_event_member(text_, next));  // with a comma missing
   }
 
   size_t behind_space(size_t at) {
@@ -147,6 +176,7 @@ class Mender {
   size_t at_ = 0;
   std::string open_;  // the brackets around what is next
   bool key_is_next_ = false;
+  bool value_is_done_ = false;
   bool incomplete_ = false;
   std::string json_;
 };

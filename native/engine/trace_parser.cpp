@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "shardprof/event_marks.h"
 #include "shardprof/json_mender.h"
 #include "shardprof/text_stream.h"
 
@@ -14,6 +15,7 @@ constexpr std::string_view events_key = "traceEvents";
 // The members without which a report knows less; behind damage in the metadata, reading goes on at the next of them.
 constexpr std::array<std::string_view, 3> vital_keys{"\"distributedInfo\"", "\"baseTimeNanoseconds\"",
                                                      "\"traceEvents\""};
+constexpr std::string_view separators = " \n\t\r,";
 constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
 // Behind damage, text is looked at in small pieces, which double while all goes well: if every event is damaged, each
@@ -23,7 +25,7 @@ constexpr int short_by = 7;  // the short inputs of a fuzzer, too, get beyond a 
 #else
 constexpr int short_by = 0;
 #endif
-constexpr size_t largest_mended_event = size_t{1} << (20 - short_by);
+constexpr size_t long_text = size_t{1} << (20 - short_by);
 constexpr size_t smallest_window = size_t{1} << (12 - short_by);
 constexpr size_t smallest_reach = size_t{1} << (10 - short_by);
 // How much text may be looked at in vain: what honest damage never comes near, so that malice costs no more than this.
@@ -31,26 +33,6 @@ constexpr uint64_t most_waste = uint64_t{1} << (26 - 2 * short_by);
 constexpr uint64_t most_waste_a_byte = 8;
 constexpr size_t tail_kept_in_search = 64;  // what is searched for may begin in one piece of text and end in the next
 constexpr int most_cuts = 4;
-
-bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-
-size_t next_visible(std::string_view text, size_t at) {
-  while (at < text.size() && is_space(text[at])) ++at;
-  return at;
-}
-
-// Where the next event begins: an opening brace behind `},`, with a key in it. npos where none does.
-size_t next_event(std::string_view text) {
-  for (size_t at = text.find('}'); at != std::string_view::npos; at = text.find('}', at + 1)) {
-    size_t next = next_visible(text, at + 1);
-    if (next == text.size() || text[next] != ',') continue;
-    next = next_visible(text, next + 1);
-    if (next == text.size() || text[next] != '{') continue;
-    const size_t key = next_visible(text, next + 1);
-    if (key < text.size() && text[key] == '"') return next;
-  }
-  return std::string_view::npos;
-}
 
 // Behind the bracket that opens the list of events, where `text` begins with its key; else 0.
 size_t event_list_of(std::string_view text) {
@@ -75,6 +57,16 @@ size_t next_vital_member(std::string_view text) {
   size_t at = text.find('"', 1);
   while (at != std::string_view::npos && !is_vital_member(text.substr(at))) at = text.find('"', at + 1);
   return at;
+}
+
+// The bracket behind which a member that matters follows the list of events.
+size_t list_end(std::string_view text) {
+  for (size_t at = text.find(']', 1); at != std::string_view::npos; at = text.find(']', at + 1)) {
+    const size_t comma = next_visible(text, at + 1);
+    if (comma < text.size() && text[comma] == ',' && is_vital_member(text.substr(next_visible(text, comma + 1))))
+      return at;
+  }
+  return std::string_view::npos;
 }
 
 }  // namespace
@@ -141,7 +133,7 @@ TraceParser::Step TraceParser::read_window(std::span<char> text, size_t& window,
 
 // The beginning of something long looks like damage.
 bool TraceParser::is_short_of_text(std::span<char> text, size_t& window) {
-  const bool is_long = state_ == State::events || text.size() > largest_mended_event;
+  const bool is_long = state_ == State::events || text.size() > long_text;
   if (is_long && holds_brace({text.data(), text.size()})) return false;
   window = text.size();
   return true;
@@ -220,21 +212,61 @@ TokenIndex::Status TraceParser::index_exactly(std::span<char> text) {
 }
 
 size_t TraceParser::recover(std::string_view text, bool last) {
-  if (state_ == State::members) return skip_to_member(text, last);
+  if (state_ == State::members && found_events_ && begins_event(text, 0)) {
+    state_ = State::events;  // a bracket too many has closed the list
+    reader_.count_lost(position_);
+  }
+  if (state_ == State::members) return mend_member(text, last);
   return skipping_ ? skip_to_event(text, last) : mend_event(text, last);
 }
 
 size_t TraceParser::mend_event(std::string_view text, bool last) {
-  if (is_space(text.front()) || text.front() == ',') return std::min(text.find_first_not_of(" \n\t\r,"), text.size());
+  const size_t begin = std::min(text.find_first_not_of(separators), text.size());
+  if (begin > 0) return begin;
   if (text.front() == ']') return state_ = is_bare_list_ ? State::closed : State::members, 1;
-  const size_t limit = std::min(reach(), largest_mended_event);
+  Mended mended = mend(text, last);
+  if (mended.outcome == Outcome::incomplete) return 0;
+  const bool whole = mended.outcome == Outcome::done;
+  if (whole && read_mended(std::move(mended.json))) return mended.length;
+  reader_.count_lost(position_);
+  const size_t inside = whole ? next_event(text.substr(0, mended.length)) : std::string_view::npos;
+  return !whole ? skip_to_event(text, last) : std::min(inside, mended.length);
+}
+
+// Mends what the text begins with. `incomplete` only where more text may help.
+Mended TraceParser::mend(std::string_view text, bool last) {
+  const size_t limit = reach();
   const bool limited = text.size() > limit;
   Mended mended = mend_value(text.substr(0, limit), last && !limited);
   waste_ += mended.length;
-  if (mended.outcome == Outcome::incomplete && !limited && !last) return 0;
-  const bool whole = mended.outcome == Outcome::done;
-  if (!whole || !read_mended(std::move(mended.json))) reader_.count_lost(position_);
-  return whole ? mended.length : skip_to_event(text, last);
+  if (limited || last) mended.outcome = mended.outcome == Outcome::done ? Outcome::done : Outcome::malformed;
+  return mended;
+}
+
+// The member that the text begins with, if it can be mended; else on to one that matters.
+size_t TraceParser::mend_member(std::string_view text, bool last) {
+  const size_t begin = std::min(text.find_first_not_of(separators), text.size());
+  if (begin > 0) return begin;
+  if (text.front() == '}') return state_ = State::closed, 1;
+  if (const size_t list = event_list_of(text); list != 0) {
+    state_ = State::events;
+    found_events_ = true;
+    return list;
+  }
+  const size_t quote = text.front() == '"' ? text.find('"', 1) : std::string_view::npos;
+  const size_t colon = quote == std::string_view::npos ? text.size() : next_visible(text, quote + 1);
+  if (colon < text.size() && text[colon] == ':') {
+    const size_t value = colon + 1;
+    Mended mended = mend(text.substr(value), last);
+    if (mended.outcome == Outcome::incomplete) return 0;
+    const size_t next = next_visible(text, value + mended.length);
+    if (mended.outcome == Outcome::done && next < text.size() && (text[next] == ',' || text[next] == '}')) {
+      trace_.metadata.push_back({std::string{text.substr(1, quote - 1)}, std::move(mended.json)});
+      return next;
+    }
+  }
+  if (found_events_) reader_.count_lost(position_);
+  return skip_to_member(text, last);
 }
 
 bool TraceParser::read_mended(std::string json) {
@@ -247,18 +279,13 @@ bool TraceParser::read_mended(std::string json) {
 }
 
 size_t TraceParser::skip_to_event(std::string_view text, bool last) {
-  const size_t at = next_event(text);
+  const size_t at = std::min(next_event(text), list_end(text));
   skipping_ = at == std::string_view::npos;
   if (!skipping_) return at;
   return last ? text.size() : text.size() - std::min(text.size(), tail_kept_in_search);
 }
 
 size_t TraceParser::skip_to_member(std::string_view text, bool last) {
-  if (const size_t list = event_list_of(text); list != 0) {
-    state_ = State::events;
-    found_events_ = true;
-    return list;
-  }
   const size_t at = next_vital_member(text);
   if (at != std::string_view::npos) return at;
   return last ? text.size() : text.size() - std::min(text.size(), tail_kept_in_search);

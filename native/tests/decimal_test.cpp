@@ -46,6 +46,10 @@ void negatives() {
 }
 
 void what_does_not_fit_is_refused() {
+  CHECK(gives("9223372036854775", 9'223'372'036'854'775'000));
+  for (const char* digits : {"9223372036854776", "9999999999999999.999", "18446744073709552", "18446744073710552"}) {
+    CHECK(is_refused(digits));
+  }
   CHECK(gives("9223372036854775.807", INT64_MAX));
   CHECK(gives("-9223372036854775.807", -INT64_MAX));
   CHECK(is_refused("9223372036854775.808"));

@@ -74,7 +74,55 @@ void words_that_are_no_json_cost_nothing() {
 void what_cannot_be_mended_costs_itself() {
   check_in_pieces(listed(event("a") + R"(, {"ph": "X", "name": }, )" + event("b") + "," + event("c")), "a|b|c", 1);
   check_in_pieces(listed(event("a") + R"(, {"ph": "X", "name": "b", "ts": 1], )" + event("c") + "," + event("d")),
-                  "a|d", 1);
+                  "a|c|d", 1);
+}
+
+// What damage takes away from one event must not be taken from the next, nor given to it.
+void an_event_without_its_end_leaves_the_next_alone() {
+  const std::string rest = ", " + event("b") + ", " + event("c") + "]}";
+  const std::string begin = R"({"traceEvents": [)" + event("a") + ", ";
+  for (const std::string damaged :
+       {R"({"ph": "X", "name": "q)", R"({"ph": "X", "name": "q, "ts": 9, "dur": 1})",
+        R"({"ph": "X", "name": q", "ts": 9, "dur": 1})", R"({"ph": "X", "name": "q", "ts": )",
+        R"({"ph": "X", "name": "q", "ts": 9, "args": {"x": [1, )",
+        R"({"ph": "X", "name": "q", "ts": 9, "args": {"x": "text)"}) {
+    check_in_pieces(begin + damaged + rest, "a|b|c", 1);
+  }
+  check_in_pieces(begin + R"({"ph": "X", "name": "q)" + std::string(20, '\0') + rest, "a|b|c", 1);
+}
+
+void missing_commas_are_added() {
+  check_in_pieces(R"([{"ph": "X", "name": "q", "ts": 9 "dur": 1, "args": {"stream": 3}}, )" + event("b") + "]", "q|b",
+                  0);
+  check_in_pieces(R"([{"ph": "X" "cat": "kernel" "name": "q", "ts": 9}, )" + event("b") + "]", "q|b", 0);
+  const Parsed parsed = parse(R"([{"ph": "X" "cat": "kernel" "name": "q" "ts": 9 "args": {"stream": 3}}])");
+  CHECK(shardprof::test::category_of(parsed.trace, 0) == "kernel" && parsed.trace.columns.stream[0] == 3);
+}
+
+void a_backslash_at_the_end_of_a_name() {
+  const Parsed parsed = parse(R"([{"ph": "X", "name": "dir\", "cat": "kernel", "ts": 1}, )" + event("b") + "]");
+  CHECK(names(parsed.trace) == R"(dir\\|b)" && shardprof::test::category_of(parsed.trace, 0) == "kernel");
+}
+
+void a_list_with_a_bracket_too_many_goes_on() {
+  check_in_pieces(R"({"traceEvents": [)" + event("a") + "], " + event("b") + R"(], "baseTimeNanoseconds": 5})", "a|b",
+                  1);
+}
+
+void damage_at_the_end_of_the_list_leaves_what_follows() {
+  for (const std::string damaged : {R"({"ph": "X", "name": })", R"({"ph": "X", "name": "q)"}) {
+    const Parsed parsed =
+        parse(R"({"traceEvents": [)" + event("a") + ", " + damaged + R"(], "baseTimeNanoseconds": 5})");
+    CHECK(names(parsed.trace) == "a" && parsed.trace.lost_events >= 1 && parsed.finished);
+    CHECK(!parsed.trace.metadata.empty() && parsed.trace.metadata.back().json == "5");
+  }
+}
+
+void an_odd_quote_near_the_head_leaves_the_header() {
+  const std::string text =
+      R"({"distributedInfo": {"rank": 1}, "traceEvents": [)" + event(R"(A"a)") + "," + event("b") + "]}";
+  check_in_pieces(text, R"(A\"a|b)", 0);
+  CHECK(parse(text).trace.metadata.front().json == R"({"rank":1})");
 }
 
 void a_text_cut_off_gives_what_is_complete() {
@@ -100,7 +148,8 @@ void many_damaged_events_in_a_row() {
   CHECK(parsed.trace.lost_events == 0);
 }
 
-// Behind the odd quote, what is inside strings seems outside: a short piece of text can be told apart, a longer one not.
+// Behind the odd quote, what is inside strings seems outside: a short piece of text can be told apart, a longer one
+// not.
 void pieces_that_seem_whole_do_not_go_round_in_circles() {
   std::string text = R"([{"ph": "X", "args": {"x": [[[[ "odd, )" + event("first");
   for (int i = 0; i < 2000; ++i) text += "," + event("f()::{lambda(int)#1}");
@@ -108,7 +157,7 @@ void pieces_that_seem_whole_do_not_go_round_in_circles() {
   text += "]";
   for (const size_t piece : {size_t{1} << 19, size_t{1} << 16}) {
     const Parsed parsed = parse(text, piece);
-    CHECK(parsed.finished && parsed.trace.columns.size() == 6000 && parsed.trace.lost_events == 1);
+    CHECK(parsed.finished && parsed.trace.columns.size() == 6001 && parsed.trace.lost_events == 1);
   }
 }
 
@@ -131,7 +180,10 @@ void damaged_metadata_costs_itself() {
   const std::string text = R"({"schemaVersion": 1, "cmd": "run "x", "distributedInfo": {"rank": 3}, "traceEvents": [)" +
                            event("a") + "," + event("b") + "]}";
   check_in_pieces(text, "a|b", 0);
-  CHECK(metadata(parse(text)) == R"(distributedInfo={"rank": 3};)");
+  CHECK(metadata(parse(text)) == R"(schemaVersion=1;distributedInfo={"rank": 3};)");
+  const std::string hopeless =
+      R"({"cmd": "run "x": {], "distributedInfo": {"rank": 3}, "traceEvents": [)" + event("a") + "]}";
+  CHECK(metadata(parse(hopeless)) == R"(distributedInfo={"rank": 3};)" && names(parse(hopeless).trace) == "a");
 }
 
 void long_values_are_waited_for() {
@@ -165,6 +217,12 @@ int main() {
   stray_backslashes_are_kept();
   words_that_are_no_json_cost_nothing();
   what_cannot_be_mended_costs_itself();
+  an_event_without_its_end_leaves_the_next_alone();
+  missing_commas_are_added();
+  a_backslash_at_the_end_of_a_name();
+  a_list_with_a_bracket_too_many_goes_on();
+  damage_at_the_end_of_the_list_leaves_what_follows();
+  an_odd_quote_near_the_head_leaves_the_header();
   a_text_cut_off_gives_what_is_complete();
   many_damaged_events_in_a_row();
   pieces_that_seem_whole_do_not_go_round_in_circles();

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "shardprof/event_reader.h"
+#include "shardprof/json_mender.h"
 #include "shardprof/token_index.h"
 #include "shardprof/trace_file.h"
 
@@ -59,6 +60,8 @@ class TraceParser {
   // Ways on from text[0], where it does not go on as it should: how much to leave behind, 0 for "wait for more".
   size_t recover(std::string_view text, bool last);
   size_t mend_event(std::string_view text, bool last);
+  size_t mend_member(std::string_view text, bool last);
+  Mended mend(std::string_view text, bool last);
   size_t skip_to_event(std::string_view text, bool last);
   size_t skip_to_member(std::string_view text, bool last);
   bool read_mended(std::string json);
