@@ -44,6 +44,8 @@ _KERNELS = tuple(
     )
 )
 
+_LONGEST_NAME = 1000  # of what a name means nothing stands behind it; patterns are slow on names without end
+
 _DIRECTION = re.compile(r"([HMDP])(?:ost|evice|eer)?(?:_?to_?|2)([HMDP])", re.IGNORECASE)
 COPY_KINDS = ("HtoD", "DtoH", "DtoD", "PtoP", "HtoH", "other")
 """Which way a copy goes: H the host, D the device, P a peer device; "other" for arrays and what is not told."""
@@ -71,4 +73,4 @@ def copy_kind(name: str) -> str:
 
 def _qualified_name(signature: str) -> str:
     """The function in a signature, without template arguments and parameters: types named there do not communicate."""
-    return re.split(r"[(<]", signature.replace("(anonymous namespace)::", ""), maxsplit=1)[0]
+    return re.split(r"[(<]", signature[:_LONGEST_NAME].replace("(anonymous namespace)::", ""), maxsplit=1)[0]

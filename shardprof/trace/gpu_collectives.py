@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shardprof.engine import ABSENT, Int64s
+from shardprof.engine import ABSENT, Int64s, Intervals
 from shardprof.trace.classes import COMM_KINDS, OTHER_COMM, named_kind, wire_factor
 from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
 from shardprof.trace.device_names import kernel_kind
@@ -54,11 +54,9 @@ def gpu_collectives(
     )
     facts = [_facts(events, name, details, kernel, groups) for name, details, kernel in told.tolist()]
     known_groups = tuple(dict.fromkeys(group for *_, group in facts if group is not None))
+    index = {group: i for i, group in enumerate(known_groups)}
     columns = np.array(
-        [
-            (kind, payload, wire, known_groups.index(group) if group else UNKNOWN)
-            for kind, payload, wire, group in facts
-        ],
+        [(kind, payload, wire, index[group] if group else UNKNOWN) for kind, payload, wire, group in facts],
         dtype=np.int64,
     ).reshape(-1, 4)[which.reshape(-1)]
     return Collectives(
@@ -106,21 +104,42 @@ def _with_external_id_of(events: Events, rows: Int64s) -> Int64s:
 
 
 def _around_launch(events: Events, launches: Int64s) -> Int64s:
-    """For each launch the event with details on its thread that it lies in, the last to begin."""
+    """For each launch the innermost event with details on its thread that it lies in."""
     tellers = events.detail_row.astype(np.int64)
     around = np.full(len(launches), UNKNOWN, dtype=np.int64)
     for thread in np.unique(events.thread[launches[launches >= 0]]).tolist():
         inside = tellers[events.thread[tellers] == thread]
         if not len(inside):
             continue
-        inside = inside[np.argsort(events.begin_ns[inside], kind="stable")]
+        inside = inside[np.lexsort((-events.end_ns[inside], events.begin_ns[inside]))]
         here = np.flatnonzero((launches >= 0) & (events.thread[launches] == thread))
-        launched_ns = events.begin_ns[launches[here]]
-        position = np.searchsorted(events.begin_ns[inside], launched_ns, side="right") - 1
-        candidate = inside[np.maximum(position, 0)]
-        fits = (position >= 0) & (launched_ns < events.end_ns[candidate])
-        around[here[fits]] = candidate[fits]
+        position = _innermost(events.intervals(inside), events.begin_ns[launches[here]])
+        found = position >= 0
+        around[here[found]] = inside[position[found]]
     return around
+
+
+def _innermost(ranges: Intervals, times_ns: Int64s) -> Int64s:
+    """For each time the last to begin of the ranges, sorted by their begin, that it lies in; -1 for none."""
+    position: Int64s = np.searchsorted(ranges[:, 0], times_ns, side="right") - 1
+    outer: Int64s | None = None
+    while (ended := (position >= 0) & (times_ns >= ranges[position, 1])).any():
+        if outer is None:
+            outer = _outer(ranges)
+        position[ended] = outer[position[ended]]
+    return position
+
+
+def _outer(ranges: Intervals) -> Int64s:
+    """For each range the last one before it that has not ended when it begins; -1 for none."""
+    outer, still_open = [], list[int]()
+    ends_ns = ranges[:, 1].tolist()
+    for i, begin_ns in enumerate(ranges[:, 0].tolist()):
+        while still_open and ends_ns[still_open[-1]] <= begin_ns:
+            still_open.pop()
+        outer.append(still_open[-1] if still_open else -1)
+        still_open.append(i)
+    return np.array(outer, dtype=np.int64)
 
 
 def _facts(

@@ -7,7 +7,7 @@ from typing import Any
 
 from shardprof.trace.collectives import ProcessGroup
 
-_MOST_RANKS = 1 << 20  # a damaged header may claim any number
+_MOST_RANKS = 1 << 16  # a damaged header may claim any number
 
 
 class GroupTable:
@@ -18,8 +18,8 @@ class GroupTable:
         entries = configured if isinstance(configured, list) else []
         groups = (_from_config(entry) for entry in entries if isinstance(entry, dict))
         self._groups = {group.name: group for group in groups}
-        world_size = distributed_info.get("world_size")
-        if not self._groups and isinstance(world_size, int):
+        world_size = _count(distributed_info.get("world_size"))
+        if not self._groups and world_size:
             ranks = tuple(range(world_size)) if world_size <= _MOST_RANKS else None
             self._groups["0"] = ProcessGroup(name="0", description="default_pg", size=world_size, ranks=ranks)
 
@@ -47,8 +47,7 @@ class GroupTable:
         size = arguments.get("Group size")
         if name is None and size is None:
             return None
-        if not isinstance(size, int):
-            size = known.size if known else None
+        size = _count(size) or (known.size if known else None)
         described = arguments.get("Process Group Description") or (known.description if known else name)
         return ProcessGroup(
             name=str(name or ""),
@@ -64,9 +63,14 @@ def _from_config(entry: dict[str, Any]) -> ProcessGroup:
     return ProcessGroup(
         name=str(entry.get("pg_name", "")),
         description=str(entry.get("pg_desc") or entry.get("pg_name", "")),
-        size=size if isinstance(size, int) else (len(ranks) if ranks else None),
+        size=_count(size) or (len(ranks) if ranks else None),
         ranks=ranks,
     )
+
+
+def _count(value: object) -> int | None:
+    """A number of ranks; None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _rank_list(value: object) -> tuple[int, ...] | None:
@@ -74,7 +78,7 @@ def _rank_list(value: object) -> tuple[int, ...] | None:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     if isinstance(value, list) and value and all(isinstance(rank, int) for rank in value):
         return tuple(value)

@@ -280,3 +280,20 @@ def test_a_sum_with_an_unknown_part_is_unknown(trace: Report) -> None:
 
 def counts(rank: dict[str, Any]) -> dict[str, int | None]:
     return {doubt["code"]: doubt["count"] for doubt in rank["report"]["quality"]}
+
+
+def test_a_launch_behind_an_inner_call_belongs_to_the_outer_one(trace: Report) -> None:
+    """An old trace: the kernel's name does not tell that its send and receive are an all-to-all."""
+    made = Trace({}).step(1, 0, 1000).event("nccl:all_to_all", 0, 100).event("nccl:send", 10, 20)
+    made.event("cudaLaunchKernel", 50, 55, cat="cuda_runtime", correlation=7)
+    made.kernel("ncclKernel_SendRecv", 200, 300, correlation=7)
+    assert trace(made)["steps"][0]["comm_calls"] == {"all_to_all": 1}
+
+
+@pytest.mark.parametrize("told", [{"Group_size": -1}, {"Process_Group_Ranks": "[" * 100_000}, {"Group_size": True}])
+def test_a_group_that_cannot_be_is_none(told: dict[str, Any], trace: Report) -> None:
+    args = {"Collective_name": "allreduce", "In_msg_nelems": 4, "dtype": "Float"} | told
+    rank = trace(
+        Trace({"distributedInfo": {"rank": 0, "world_size": -3}}).step(1, 0, 100).kernel("nccl", 5, 25, **args)
+    )
+    assert rank["report"]["collectives"][0]["wire_bytes"] is None
