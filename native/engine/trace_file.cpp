@@ -11,7 +11,6 @@
 namespace shardprof {
 namespace {
 
-constexpr size_t max_members = 10'000;
 constexpr size_t max_pending_bytes = size_t{64} << 20;  // what inflates without end must not fill the memory
 
 // What was fed to the parser and not taken, in front of what comes next.
@@ -68,7 +67,9 @@ Result<TraceFile> parse(TextStream& stream, const ReadOptions& options) {
       enough = done == 0 ? 2 * text.size() : 0;
     }
     pending.keep(text, done);
-    if (trace.metadata.size() > max_members) return Error{ErrorCode::too_large, "its header has no end"};
+    if (parser.is_no_trace()) return not_a_trace(trace);
+    if (trace.metadata_bytes > max_pending_bytes)
+      return Error{ErrorCode::too_large, "its header is larger than 64 MiB"};
     if (trace.columns.size() > options.max_events) {
       return Error{ErrorCode::too_many_events, "it holds more than " + std::to_string(options.max_events) + " events"};
     }

@@ -187,8 +187,13 @@ Outcome TraceParser::take_member(TokenCursor& cursor) {
   if (const Outcome outcome = cursor.skip_value(); outcome != Outcome::done) return outcome;
   if (cursor.at_end()) return Outcome::incomplete;
   if (cursor.peek() != ',' && cursor.peek() != '}') return Outcome::malformed;
-  if (key != events_key) trace_.metadata.push_back({std::string{key}, std::string{cursor.text_since(begin)}});
+  if (key != events_key) keep_member(key, cursor.text_since(begin));
   return Outcome::done;
+}
+
+void TraceParser::keep_member(std::string_view key, std::string_view json) {
+  trace_.metadata.push_back({std::string{key}, std::string{json}});
+  trace_.metadata_bytes += sizeof(Member) + key.size() + json.size();
 }
 
 size_t TraceParser::index(std::span<char> text, bool whole) {
@@ -261,7 +266,7 @@ size_t TraceParser::mend_member(std::string_view text, bool last) {
     if (mended.outcome == Outcome::incomplete) return 0;
     const size_t next = next_visible(text, value + mended.length);
     if (mended.outcome == Outcome::done && next < text.size() && (text[next] == ',' || text[next] == '}')) {
-      trace_.metadata.push_back({std::string{text.substr(1, quote - 1)}, std::move(mended.json)});
+      keep_member(text.substr(1, quote - 1), mended.json);
       return next;
     }
   }

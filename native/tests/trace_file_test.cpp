@@ -88,6 +88,13 @@ void text_without_end_is_refused() {
   }
 }
 
+void a_header_without_end_is_refused() {
+  std::string text = "{";
+  while (text.size() < (size_t{20} << 20)) text += R"("a": 1, )";
+  const TemporaryFile file{gzip(text + R"("traceEvents": []})")};
+  CHECK(read(file).error().code == shardprof::ErrorCode::too_large);
+}
+
 void more_text_than_allowed_is_refused() {
   const std::string text = long_trace(events);
   for (const std::string& content : {text, gzip(text), zstd(text)}) {
@@ -114,6 +121,7 @@ int main() {
   a_file_cut_off_gives_what_is_complete();
   what_is_no_trace_says_so();
   text_without_end_is_refused();
+  a_header_without_end_is_refused();
   more_text_than_allowed_is_refused();
   what_cannot_be_read_is_an_error();
   return shardprof::test::exit_code();

@@ -46,6 +46,7 @@ struct TraceFile {
   Column<uint32_t> detail;  // into details
   StringPool details;
   std::vector<Member> metadata;  // in the order of the file
+  uint64_t metadata_bytes = 0;   // what the metadata take
   uint64_t text_bytes = 0;       // of the whole text
   int64_t lost_events = 0;       // not readable, or cut off by the end of the file
   uint64_t first_lost_byte = 0;  // where in the text the first of them begins

@@ -30,6 +30,7 @@ class TraceParser {
 
   [[nodiscard]] bool found_events() const { return found_events_; }
   [[nodiscard]] bool is_bare_list() const { return is_bare_list_; }
+  [[nodiscard]] bool is_no_trace() const { return state_ == State::no_trace; }
 
   // Whether the text has come to its end: the list of events, and the object around it, are closed.
   [[nodiscard]] bool finished() const { return state_ == State::closed; }
@@ -52,6 +53,7 @@ class TraceParser {
   Outcome walk(TokenCursor& cursor, uint32_t& item);
   Outcome take_item(TokenCursor& cursor);
   Outcome take_member(TokenCursor& cursor);
+  void keep_member(std::string_view key, std::string_view json);
 
   // Indexes as much from the text's begin on as ends outside a string; `whole`: all of it, if that can be.
   size_t index(std::span<char> text, bool whole);
