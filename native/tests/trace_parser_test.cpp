@@ -86,9 +86,12 @@ void an_event_without_its_end_leaves_the_next_alone() {
         R"({"ph": "X", "name": q", "ts": 9, "dur": 1})", R"({"ph": "X", "name": "q", "ts": )",
         R"({"ph": "X", "name": "q", "ts": 9, "args": {"x": [1, )",
         R"({"ph": "X", "name": "q", "ts": 9, "args": {"x": "text)"}) {
-    check_in_pieces(begin + damaged + rest, "a|b|c", 1);
+    std::string text = begin;
+    check_in_pieces(text.append(damaged).append(rest), "a|b|c", 1);
   }
-  check_in_pieces(begin + R"({"ph": "X", "name": "q)" + std::string(20, '\0') + rest, "a|b|c", 1);
+  std::string filled = begin + R"({"ph": "X", "name": "q)";
+  filled.append(20, '\0').append(rest);
+  check_in_pieces(filled, "a|b|c", 1);
 }
 
 void missing_commas_are_added() {
