@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <cctype>
 
-#include "shardprof/event_marks.h"
+#include "shardprof/landmarks.h"
 
 namespace shardprof {
 namespace {
-
-bool is_space(char c) { return static_cast<unsigned char>(c) <= ' '; }
 
 bool is_json_scalar(std::string_view word) {
   if (word == "true" || word == "false" || word == "null") return true;
@@ -24,7 +22,7 @@ class Mender {
 
   Mended run() {
     do {
-      skip_space();
+      at_ = next_visible(text_, at_);
       if (at_ == text_.size()) return {Outcome::incomplete, {}, text_.size()};
       if (!take_token()) return {Outcome::malformed, {}, at_};
       if (incomplete_) return {Outcome::incomplete, {}, text_.size()};
@@ -33,10 +31,6 @@ class Mender {
   }
 
  private:
-  void skip_space() {
-    while (at_ < text_.size() && is_space(text_[at_])) ++at_;
-  }
-
   // Takes one bracket, comma, colon, string or scalar; false where no value goes on like that.
   bool take_token() {
     const char c = text_[at_];
@@ -71,7 +65,7 @@ class Mender {
     const size_t end = std::min(text_.find_first_of(",}]:{[\"", at_), text_.size());
     incomplete_ = end == text_.size() && !at_end_;
     std::string_view word = text_.substr(at_, end - at_);
-    while (!word.empty() && is_space(word.back())) word.remove_suffix(1);
+    while (!word.empty() && static_cast<unsigned char>(word.back()) <= ' ') word.remove_suffix(1);
     json_ += is_json_scalar(word) ? word : "null";
     at_ = end;
     return true;
@@ -87,7 +81,7 @@ class Mender {
         return true;
       }
       if (text_[end] == '{') {
-        if (begins_next_event(end)) return false;
+        if (begins_next_event(text_, end)) return false;  // the string has lost its end
       } else if (text_[end] == '\\' && !is_stray(end)) {
         ++end;
       } else if (text_[end] == '"' && (ends_string(end + 1) || incomplete_)) {
@@ -98,13 +92,6 @@ class Mender {
     at_ = end + 1;
     key_is_next_ = false;
     return true;
-  }
-
-  // A string that reaches into the next event has lost its end.
-  [[nodiscard]] bool begins_next_event(size_t brace) const {
-    size_t before = brace;
-    while (before > 0 && is_space(text_[before - 1])) --before;
-    return before > 0 && text_[before - 1] == ',' && begins_event(text_, brace);
   }
 
   // A backslash before the quote that ends a string ("C:\dir\"): the next member of an event follows.
@@ -127,9 +114,9 @@ class Mender {
   }
 
   size_t behind_space(size_t at) {
-    while (at < text_.size() && is_space(text_[at])) ++at;
-    incomplete_ = incomplete_ || (at >= text_.size() && !at_end_);
-    return std::min(at, text_.size());
+    const size_t next = next_visible(text_, at);
+    incomplete_ = incomplete_ || (next == text_.size() && !at_end_);
+    return next;
   }
 
   bool is_closing(size_t bracket) {

@@ -1,20 +1,16 @@
 #include "shardprof/trace_parser.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
-#include "shardprof/event_marks.h"
 #include "shardprof/json_mender.h"
+#include "shardprof/landmarks.h"
 #include "shardprof/text_stream.h"
 
 namespace shardprof {
 namespace {
 
 constexpr std::string_view events_key = "traceEvents";
-// The members without which a report knows less; behind damage in the metadata, reading goes on at the next of them.
-constexpr std::array<std::string_view, 3> vital_keys{"\"distributedInfo\"", "\"baseTimeNanoseconds\"",
-                                                     "\"traceEvents\""};
 constexpr std::string_view separators = " \n\t\r,";
 constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
@@ -31,42 +27,12 @@ constexpr size_t smallest_reach = size_t{1} << (10 - short_by);
 // How much text may be looked at in vain: what honest damage never comes near, so that malice costs no more than this.
 constexpr uint64_t most_waste = uint64_t{1} << (26 - 2 * short_by);
 constexpr uint64_t most_waste_a_byte = 8;
-constexpr size_t tail_kept_in_search = 64;  // what is searched for may begin in one piece of text and end in the next
+constexpr size_t tail_kept_in_search = 64;
 constexpr int most_cuts = 4;
 
-// Behind the bracket that opens the list of events, where `text` begins with its key; else 0.
-size_t event_list_of(std::string_view text) {
-  constexpr std::string_view key = vital_keys.back();
-  if (!text.starts_with(key)) return 0;
-  const size_t colon = next_visible(text, key.size());
-  if (colon == text.size() || text[colon] != ':') return 0;
-  const size_t bracket = next_visible(text, colon + 1);
-  return bracket != text.size() && text[bracket] == '[' ? bracket + 1 : 0;
-}
-
-bool is_vital_member(std::string_view text) {
-  return std::ranges::any_of(vital_keys, [&](std::string_view key) {
-    if (!text.starts_with(key)) return false;
-    const size_t colon = next_visible(text, key.size());
-    return colon < text.size() && text[colon] == ':';
-  });
-}
-
-// Behind the text's first byte, so that searching goes on.
-size_t next_vital_member(std::string_view text) {
-  size_t at = text.find('"', 1);
-  while (at != std::string_view::npos && !is_vital_member(text.substr(at))) at = text.find('"', at + 1);
-  return at;
-}
-
-// The bracket behind which a member that matters follows the list of events.
-size_t list_end(std::string_view text) {
-  for (size_t at = text.find(']', 1); at != std::string_view::npos; at = text.find(']', at + 1)) {
-    const size_t comma = next_visible(text, at + 1);
-    if (comma < text.size() && text[comma] == ',' && is_vital_member(text.substr(next_visible(text, comma + 1))))
-      return at;
-  }
-  return std::string_view::npos;
+// Where a search that found nothing goes on: what is searched for may begin in this text and end in the next.
+size_t searched(std::string_view text, bool last) {
+  return last ? text.size() : text.size() - std::min(text.size(), tail_kept_in_search);
 }
 
 }  // namespace
@@ -165,13 +131,9 @@ Outcome TraceParser::walk(TokenCursor& cursor, uint32_t& item) {
 }
 
 Outcome TraceParser::take_item(TokenCursor& cursor) {
-  const char c = cursor.peek();
-  if (state_ == State::events && c != ',' && c != ']') return reader_.read(cursor, position_ + cursor.offset(), last_);
-  if (state_ == State::members && c != ',' && c != '}') return take_member(cursor);
-  if (c == ']') state_ = is_bare_list_ ? State::closed : State::members;
-  if (c == '}') state_ = State::closed;
-  cursor.step();
-  return Outcome::done;
+  if (const char c = cursor.peek(); c == ',' || close(c)) return cursor.step(), Outcome::done;
+  if (state_ == State::members) return take_member(cursor);
+  return reader_.read(cursor, position_ + cursor.offset(), last_);
 }
 
 Outcome TraceParser::take_member(TokenCursor& cursor) {
@@ -179,8 +141,7 @@ Outcome TraceParser::take_member(TokenCursor& cursor) {
   if (const Outcome outcome = cursor.take_key(key); outcome != Outcome::done) return outcome;
   if (key == events_key && cursor.peek() == '[') {
     cursor.step();
-    state_ = State::events;
-    found_events_ = true;
+    enter_events();
     return Outcome::done;
   }
   const uint32_t begin = cursor.offset();
@@ -216,26 +177,42 @@ TokenIndex::Status TraceParser::index_exactly(std::span<char> text) {
   return index_.build(text.data(), text.size());
 }
 
+void TraceParser::enter_events() {
+  state_ = State::events;
+  found_events_ = true;
+}
+
 size_t TraceParser::recover(std::string_view text, bool last) {
+  if (skipping_) return skip_to_event(text, last);
+  const size_t begin = std::min(text.find_first_not_of(separators), text.size());
+  if (begin > 0) return begin;
+  if (close(text.front())) return 1;
   if (state_ == State::members && found_events_ && begins_event(text, 0)) {
     state_ = State::events;  // a bracket too many has closed the list
     reader_.count_lost(position_);
   }
-  if (state_ == State::members) return mend_member(text, last);
-  return skipping_ ? skip_to_event(text, last) : mend_event(text, last);
+  return state_ == State::events ? mend_event(text, last) : mend_member(text, last);
+}
+
+// Leaves the list or the object that the bracket closes; false for any other character.
+bool TraceParser::close(char bracket) {
+  if (state_ == State::events && bracket == ']') {
+    state_ = is_bare_list_ ? State::closed : State::members;
+  } else if (state_ == State::members && bracket == '}') {
+    state_ = State::closed;
+  } else {
+    return false;
+  }
+  return true;
 }
 
 size_t TraceParser::mend_event(std::string_view text, bool last) {
-  const size_t begin = std::min(text.find_first_not_of(separators), text.size());
-  if (begin > 0) return begin;
-  if (text.front() == ']') return state_ = is_bare_list_ ? State::closed : State::members, 1;
   Mended mended = mend(text, last);
   if (mended.outcome == Outcome::incomplete) return 0;
   const bool whole = mended.outcome == Outcome::done;
   if (whole && read_mended(std::move(mended.json))) return mended.length;
   reader_.count_lost(position_);
-  const size_t inside = whole ? next_event(text.substr(0, mended.length)) : std::string_view::npos;
-  return !whole ? skip_to_event(text, last) : std::min(inside, mended.length);
+  return whole ? std::min(next_event(text.substr(0, mended.length)), mended.length) : skip_to_event(text, last);
 }
 
 // Mends what the text begins with. `incomplete` only where more text may help.
@@ -250,14 +227,7 @@ Mended TraceParser::mend(std::string_view text, bool last) {
 
 // The member that the text begins with, if it can be mended; else on to one that matters.
 size_t TraceParser::mend_member(std::string_view text, bool last) {
-  const size_t begin = std::min(text.find_first_not_of(separators), text.size());
-  if (begin > 0) return begin;
-  if (text.front() == '}') return state_ = State::closed, 1;
-  if (const size_t list = event_list_of(text); list != 0) {
-    state_ = State::events;
-    found_events_ = true;
-    return list;
-  }
+  if (const size_t list = event_list_of(text); list != 0) return enter_events(), list;
   const size_t quote = text.front() == '"' ? text.find('"', 1) : std::string_view::npos;
   const size_t colon = quote == std::string_view::npos ? text.size() : next_visible(text, quote + 1);
   if (colon < text.size() && text[colon] == ':') {
@@ -284,16 +254,13 @@ bool TraceParser::read_mended(std::string json) {
 }
 
 size_t TraceParser::skip_to_event(std::string_view text, bool last) {
-  const size_t at = std::min(next_event(text), list_end(text));
+  const size_t at = std::min(next_event(text), end_of_event_list(text));
   skipping_ = at == std::string_view::npos;
-  if (!skipping_) return at;
-  return last ? text.size() : text.size() - std::min(text.size(), tail_kept_in_search);
+  return skipping_ ? searched(text, last) : at;
 }
 
 size_t TraceParser::skip_to_member(std::string_view text, bool last) {
-  const size_t at = next_vital_member(text);
-  if (at != std::string_view::npos) return at;
-  return last ? text.size() : text.size() - std::min(text.size(), tail_kept_in_search);
+  return std::min(next_vital_member(text), searched(text, last));
 }
 
 }  // namespace shardprof

@@ -53,6 +53,8 @@ class TraceParser {
   Outcome walk(TokenCursor& cursor, uint32_t& item);
   Outcome take_item(TokenCursor& cursor);
   Outcome take_member(TokenCursor& cursor);
+  void enter_events();
+  bool close(char bracket);
   void keep_member(std::string_view key, std::string_view json);
 
   // Indexes as much from the text's begin on as ends outside a string; `whole`: all of it, if that can be.
