@@ -1,7 +1,10 @@
 // Sums over sets of time against the plainest program for them: a list of nanoseconds with a mark for each set.
+#include <algorithm>
 #include <array>
+#include <span>
 #include <vector>
 
+#include "../tests/plain_time.h"
 #include "require.h"
 #include "shardprof/intervals.h"
 
@@ -9,31 +12,12 @@ namespace {
 
 using shardprof::Interval;
 using shardprof::IntervalSet;
+using shardprof::test::count;
+using shardprof::test::is_merged;
+using shardprof::test::marked;
 
-constexpr int64_t span_ns = 256;
-
-using Marks = std::array<bool, span_ns>;
-
-Marks marks(const std::vector<Interval>& intervals) {
-  Marks marked{};
-  for (const Interval i : intervals) {
-    for (int64_t t = i.begin_ns; t < i.end_ns; ++t) marked[static_cast<size_t>(t)] = true;
-  }
-  return marked;
-}
-
-void require_merged(const IntervalSet& set) {
-  for (size_t i = 0; i < set.size(); ++i) {
-    REQUIRE(set[i].begin_ns < set[i].end_ns);
-    REQUIRE(i == 0 || set[i - 1].end_ns < set[i].begin_ns);
-  }
-}
-
-int64_t count(const Marks& marked, Interval window) {
-  int64_t sum = 0;
-  for (int64_t t = window.begin_ns; t < window.end_ns; ++t) sum += marked[static_cast<size_t>(t)] ? 1 : 0;
-  return sum;
-}
+constexpr size_t span_ns = 256;
+constexpr size_t classes_at_once = 3;
 
 }  // namespace
 
@@ -45,29 +29,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const Interval i : lists[3]) windows.push_back({std::min(i.begin_ns, i.end_ns), std::max(i.begin_ns, i.end_ns)});
 
   std::vector<IntervalSet> classes;
-  std::vector<Marks> marked;
-  for (size_t c = 0; c < 3; ++c) {
+  std::array<shardprof::test::Marks<span_ns>, classes_at_once> marks;
+  for (size_t c = 0; c < classes_at_once; ++c) {
     classes.push_back(shardprof::merge(lists[c]));
-    marked.push_back(marks(lists[c]));
-    require_merged(classes[c]);
-    REQUIRE(marks(classes[c]) == marked[c]);
+    marks[c] = marked<span_ns>(lists[c]);
+    REQUIRE(is_merged(classes[c]) && marked<span_ns>(classes[c]) == marks[c]);
     const std::vector<int64_t> covered = shardprof::covered_ns(classes[c], windows);
-    for (size_t w = 0; w < windows.size(); ++w) REQUIRE(covered[w] == count(marked[c], windows[w]));
+    for (size_t w = 0; w < windows.size(); ++w) REQUIRE(covered[w] == count(marks[c], windows[w]));
   }
   const IntervalSet both = shardprof::intersect(classes[0], classes[1]);
-  const Marks in_both = marks(both);
-  require_merged(both);
-  for (size_t t = 0; t < span_ns; ++t) REQUIRE(in_both[t] == (marked[0][t] && marked[1][t]));
+  const auto in_both = marked<span_ns>(both);
+  REQUIRE(is_merged(both));
+  for (size_t t = 0; t < span_ns; ++t) REQUIRE(in_both[t] == (marks[0][t] && marks[1][t]));
 
   const std::vector<int64_t> cells = shardprof::partition_ns(classes, windows);
   for (size_t w = 0; w < windows.size(); ++w) {
-    std::array<int64_t, 4> expected{};
-    for (int64_t t = windows[w].begin_ns; t < windows[w].end_ns; ++t) {
-      size_t c = 0;
-      while (c < 3 && !marked[c][static_cast<size_t>(t)]) ++c;
-      ++expected[c];
-    }
-    for (size_t c = 0; c < 4; ++c) REQUIRE(cells[w * 4 + c] == expected[c]);
+    const auto expected = shardprof::test::partition(marks, windows[w]);
+    REQUIRE(std::ranges::equal(expected, std::span{cells}.subspan(w * expected.size(), expected.size())));
   }
   return 0;
 }

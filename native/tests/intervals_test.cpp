@@ -1,17 +1,22 @@
-// Sets of time against the same sets written out second by second, on small integers.
+// Sets of time against the same sets written out instant by instant, on small integers.
 #include "shardprof/intervals.h"
 
 #include <array>
 
 #include "check.h"
+#include "plain_time.h"
 
 namespace {
 
 using shardprof::Interval;
 using shardprof::IntervalSet;
+using shardprof::test::count;
+using shardprof::test::is_merged;
+using shardprof::test::marked;
+using shardprof::test::partition;
 
-constexpr int64_t span = 24;
-using Flags = std::array<bool, span>;
+constexpr size_t span = 24;
+using Marks = shardprof::test::Marks<span>;
 
 // Numbers that look random and are the same on every run.
 class Numbers {
@@ -28,50 +33,28 @@ class Numbers {
 std::vector<Interval> some_intervals(Numbers& numbers, int64_t most) {
   std::vector<Interval> intervals(static_cast<size_t>(numbers.below(most + 1)));
   for (Interval& interval : intervals) {
-    interval.begin_ns = numbers.below(span);
-    interval.end_ns = interval.begin_ns + numbers.below(span - interval.begin_ns + 1);
+    interval.begin_ns = numbers.below(int64_t{span});
+    interval.end_ns = interval.begin_ns + numbers.below(int64_t{span} - interval.begin_ns + 1);
   }
   return intervals;
-}
-
-Flags written_out(std::span<const Interval> intervals) {
-  Flags flags{};
-  for (const Interval interval : intervals) {
-    for (int64_t t = interval.begin_ns; t < interval.end_ns; ++t) flags[static_cast<size_t>(t)] = true;
-  }
-  return flags;
-}
-
-bool is_merged(const IntervalSet& set) {
-  for (size_t i = 0; i < set.size(); ++i) {
-    if (set[i].begin_ns >= set[i].end_ns) return false;
-    if (i > 0 && set[i - 1].end_ns >= set[i].begin_ns) return false;
-  }
-  return true;
 }
 
 void merge_is_the_union(Numbers& numbers) {
   const auto intervals = some_intervals(numbers, 8);
   const IntervalSet merged = shardprof::merge(intervals);
   CHECK(is_merged(merged));
-  CHECK(written_out(merged) == written_out(intervals));
+  CHECK(marked<span>(merged) == marked<span>(intervals));
 }
 
 void intersect_is_the_time_in_both(Numbers& numbers) {
   const IntervalSet a = shardprof::merge(some_intervals(numbers, 6));
   const IntervalSet b = shardprof::merge(some_intervals(numbers, 6));
   const IntervalSet both = shardprof::intersect(a, b);
-  const Flags in_a = written_out(a);
-  const Flags in_b = written_out(b);
-  const Flags in_both = written_out(both);
+  const Marks in_a = marked<span>(a);
+  const Marks in_b = marked<span>(b);
+  const Marks in_both = marked<span>(both);
   CHECK(is_merged(both));
   for (size_t t = 0; t < span; ++t) CHECK(in_both[t] == (in_a[t] && in_b[t]));
-}
-
-int64_t count(const Flags& flags, Interval window) {
-  int64_t sum = 0;
-  for (int64_t t = window.begin_ns; t < window.end_ns; ++t) sum += flags[static_cast<size_t>(t)] ? 1 : 0;
-  return sum;
 }
 
 void covered_counts_within_each_window(Numbers& numbers) {
@@ -79,7 +62,7 @@ void covered_counts_within_each_window(Numbers& numbers) {
   const auto windows = some_intervals(numbers, 6);
   const auto covered = shardprof::covered_ns(set, windows);
   CHECK(covered.size() == windows.size());
-  for (size_t w = 0; w < windows.size(); ++w) CHECK(covered[w] == count(written_out(set), windows[w]));
+  for (size_t w = 0; w < windows.size(); ++w) CHECK(covered[w] == count(marked<span>(set), windows[w]));
 }
 
 void partition_gives_each_instant_to_the_first_class(Numbers& numbers) {
@@ -88,13 +71,10 @@ void partition_gives_each_instant_to_the_first_class(Numbers& numbers) {
   const auto windows = some_intervals(numbers, 4);
   const auto cells = shardprof::partition_ns(classes, windows);
   CHECK(cells.size() == windows.size() * 5);
+  std::array<Marks, 4> marks;
+  for (size_t c = 0; c < 4; ++c) marks[c] = marked<span>(classes[c]);
   for (size_t w = 0; w < windows.size(); ++w) {
-    std::array<int64_t, 5> expected{};
-    for (int64_t t = windows[w].begin_ns; t < windows[w].end_ns; ++t) {
-      size_t c = 0;
-      while (c < 4 && !written_out(classes[c])[static_cast<size_t>(t)]) ++c;
-      ++expected[c];
-    }
+    const auto expected = partition(marks, windows[w]);
     for (size_t c = 0; c < 5; ++c) CHECK(cells[w * 5 + c] == expected[c]);
   }
 }
