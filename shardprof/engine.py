@@ -54,11 +54,11 @@ def read_trace(
 ) -> TraceFile:
     """The events with a duration of a Kineto Chrome trace (plain, gzip or zstd), as columns in the order of the file.
 
-    `descriptor` may be a pipe; `name` is for error messages. Events of `skip_categories` cost no memory. Of
-    events whose name begins with one of `detail_name_prefixes`, or that have the argument `detail_mark`, the
+    `descriptor` may be a pipe; `name` is for error messages. Events of `skip_categories` cost no memory. Of events
+    whose name begins with one of `detail_name_prefixes`, or that have the argument `detail_mark`, the
     `detail_arguments` are kept, each different JSON object of them once. What is damaged is mended, or left out and
-    counted. Raises UnreadableTraceError for what is no trace at all, for more text than `max_text_bytes` (None: than
-    any honest trace has) and for more than `max_events`.
+    counted. Raises OSError where reading fails; UnreadableTraceError for what is no trace at all, for more text than
+    `max_text_bytes` (None: than any honest trace has) and for more than `max_events`.
     """
     options = (
         list(skip_categories),
@@ -70,8 +70,6 @@ def read_trace(
     )
     try:
         return _native.read_trace(descriptor, *options)
-    except OSError as error:
-        raise UnreadableTraceError(f"{name} cannot be read: {error}", "look at the file and its permissions") from error
     except OverflowError as error:
         raise UnreadableTraceError(f"{name}: {error}", "if it is a trace, allow more: --max-size 100G") from error
     except MemoryError as error:

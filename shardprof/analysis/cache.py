@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 
 import shardprof
-from shardprof.analysis.report import analyse
 from shardprof.analysis.result import Result
-from shardprof.trace.run import CACHE_FOLDER, Run
+from shardprof.trace.files import CACHE_FOLDER
+from shardprof.trace.run import Run
 
 _SWITCH = "SHARDPROF_CACHE"
 
@@ -26,13 +26,14 @@ def report_of(run: Run) -> Result:
     """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
     file = _cache_file(run)
     key = _key(run) if file else None
-    if file is None or key is None:
-        return analyse(run)
-    kept = _kept(file, key)
+    kept = _kept(file, key) if file and key else None
     if kept is not None:
         return kept
+    from shardprof.analysis.report import analyse  # with NumPy, which a report that was kept does without
+
     result = analyse(run)
-    if all(doubt.code != "unreadable_trace" for doubt in result.quality):  # with more memory it may be readable
+    may_change = any(doubt.code == "unreadable_trace" for doubt in result.quality)  # with more memory, say
+    if file and key and not may_change:
         _keep(file, key, result)
     return result
 

@@ -16,7 +16,6 @@ from shardprof.analysis.result import Host, Rank, Result, Source, Step
 from shardprof.analysis.summary import summarize
 from shardprof.trace.collectives import UNKNOWN, Collectives
 from shardprof.trace.device_doubts import device_doubts
-from shardprof.trace.importers.kineto import distributed_info
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, RankRecord, read_lines
@@ -164,7 +163,7 @@ def _counted(doubts: list[Quality]) -> list[Quality]:
 
 def _identity(traces: RankTraces) -> _Identity:
     metadata = traces.traces[0].metadata if traces.traces else {}
-    world = distributed_info(metadata).get("world_size")
+    world = traces.traces[0].distributed_info.get("world_size") if traces.traces else None
     devices = metadata.get("deviceProperties")
     named = [device for device in devices if isinstance(device, dict)] if isinstance(devices, list) else []
     name = next((device.get("name") for device in named), None)

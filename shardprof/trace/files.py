@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from shardprof.errors import ShardprofError
+from shardprof.trace.schema import HOST_FILE, RANK_FILE, RUN_FILE
 
-TRACE_SUFFIXES = tuple(f".json{packed}" for packed in ("", ".gz", ".zst"))
+CACHE_FOLDER = ".shardprof-cache"
+_PACKINGS = ("", ".gz", ".zst")
+_TRACE_SUFFIXES = tuple(f".json{packing}" for packing in _PACKINGS)
+_UNFINISHED = ".tmp"
 _CHUNK_BYTES = 1 << 20
 _WEB = ("http://", "https://")
 _SECRET = re.compile(r"(?<=://)[^/?#@\s]+(?=@)|(?<=[\w/]\?)[^\s'\"]+")
@@ -45,6 +49,7 @@ class RemoteFile:
 
 
 Place = Path | RemoteFile
+AnyPlace = TypeVar("AnyPlace", Path, RemoteFile)
 
 
 def place(text: str | os.PathLike[str]) -> Place:
@@ -59,7 +64,24 @@ def pure_path(file: Place) -> PurePath:
 
 def is_trace_name(name: str) -> bool:
     """Whether a file of this name may be a trace."""
-    return name.endswith(TRACE_SUFFIXES)
+    return name.endswith(_TRACE_SUFFIXES)
+
+
+def traces_among(files: Sequence[AnyPlace]) -> list[AnyPlace]:
+    """Those that may be traces: by their names, without what shardprof itself writes beside traces."""
+    names = {str(file) for file in files}
+    return [file for file in files if _is_trace(file, names) and not _is_own_file(pure_path(file))]
+
+
+def _is_trace(file: Place, names: Collection[str]) -> bool:
+    """Kineto writes to a .tmp and renames it, so a job that was killed leaves that."""
+    whole = str(file).removesuffix(_UNFINISHED)
+    finished = whole == str(file) or not any(f"{whole}{packing}" in names for packing in _PACKINGS)
+    return is_trace_name(whole) and finished
+
+
+def _is_own_file(file: PurePath) -> bool:
+    return file.name in (RUN_FILE, RANK_FILE, HOST_FILE) or CACHE_FOLDER in file.parts
 
 
 def remote_files(where: RemoteFile) -> list[RemoteFile]:
@@ -155,5 +177,7 @@ def _reason(error: Exception) -> str:
     """An error in one line that may be shown to others."""
     if isinstance(error, FileNotFoundError):
         return "it is not there"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed (pip install {error.name})"
     lines = str(error).splitlines() or [type(error).__name__]
     return _SECRET.sub("...", lines[0])

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from shardprof.trace.collectives import ProcessGroup
 
 _MOST_RANKS = 1 << 16  # a damaged header may claim any number
+
+
+def distributed_info(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The header's `distributedInfo`, empty where there is none."""
+    info = metadata.get("distributedInfo")
+    return info if isinstance(info, dict) else {}
 
 
 class GroupTable:
@@ -53,12 +60,12 @@ class GroupTable:
             name=str(name or ""),
             description=str(described or ""),
             size=size,
-            ranks=_rank_list(arguments.get("Process Group Ranks")),
+            ranks=rank_list(arguments.get("Process Group Ranks")),
         )
 
 
 def _from_config(entry: dict[str, Any]) -> ProcessGroup:
-    ranks = _rank_list(entry.get("ranks"))
+    ranks = rank_list(entry.get("ranks"))
     size = entry.get("pg_size")
     return ProcessGroup(
         name=str(entry.get("pg_name", "")),
@@ -73,8 +80,9 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _rank_list(value: object) -> tuple[int, ...] | None:
-    # Kineto writes lists inside events as text and cuts them at 30 items ("[0, 1, ..., 29, ...]").
+def rank_list(value: object) -> tuple[int, ...] | None:
+    """The ranks of a group; None where they are not told whole. Kineto writes lists inside events as text and cuts them
+    at 30 items ("[0, 1, ..., 29, ...]")."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -7,18 +7,19 @@ step. A step is the cycle after which everything comes again, what happens once 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from shardprof.engine import Int64s, Intervals
+from shardprof.trace.device_names import copy_kind
 from shardprof.trace.events import Mask
 from shardprof.trace.repetition import Cut, Pairs, cut, pairs_of, places_to_cut
 from shardprof.trace.work import Work
 
 # foreach operators and single-tensor Adam name no optimizer; FSDP copies parameters with the same machinery.
 _OPTIMIZER = re.compile(r"^(?!.*copy).*(?:multi_tensor_apply|_foreach_|addcdiv|adam|adagrad|lamb_|sgd)", re.IGNORECASE)
-_TO_DEVICE = re.compile(r"HtoD|HostToDevice")
 
 # In the traces with marks that these limits were chosen on, steps are 1.00 alike and all familiar; what comes nearest
 # is 0.67 of both, a single pass whose 24 layers repeat.
@@ -55,7 +56,7 @@ def find_cycles(work: Work, names: tuple[str, ...], trace_begin_ns: int) -> Cycl
     if len(work) < 3 * _LEAST_WORK:
         return None
     pairs = pairs_of(work.name)
-    optimizer, to_device = _matching(_OPTIMIZER, work, names), _matching(_TO_DEVICE, work, names)
+    optimizer, to_device = _named(_OPTIMIZER.search, work, names), _named(_is_to_device, work, names)
     steps_end = np.flatnonzero(optimizer[:-1] & ~optimizer[1:])
     best = _best_cut(pairs, steps_end)
     if best is None:
@@ -74,10 +75,14 @@ def evenness(windows: Intervals) -> float:
     return max(0.0, 1 - float(np.median(np.abs(lengths - typical))) / typical) if typical > 0 else 0.0
 
 
-def _matching(pattern: re.Pattern[str], work: Work, names: tuple[str, ...]) -> Mask:
-    """Which pieces of work have a name in which the pattern is found."""
-    found: Mask = np.array([bool(pattern.search(name)) for name in names], dtype=np.bool_)[work.name]
+def _named(matches: Callable[[str], object], work: Work, names: tuple[str, ...]) -> Mask:
+    """Which pieces of work have a name that `matches` accepts."""
+    found: Mask = np.array([bool(matches(name)) for name in names], dtype=np.bool_)[work.name]
     return found
+
+
+def _is_to_device(name: str) -> bool:
+    return copy_kind(name) == "HtoD"
 
 
 def _best_cut(pairs: Pairs, steps_end: Int64s) -> Cut | None:

@@ -6,11 +6,12 @@ dimension of a parallel layout are numbers too; a file that tells nothing else h
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
+
+from shardprof.trace.groups import distributed_info, rank_list
 
 _MOST_RANKS = 1 << 20  # a damaged header may claim any number
 _NUMERAL = re.compile(r"[0-9]{1,7}")
@@ -50,8 +51,7 @@ def rank_of_file(metadata: Mapping[str, Any], path: PurePath, rank_regex: re.Pat
     the two folders around it; `rank_regex`, whose group `rank`, else its first group, else its whole match in the
     path's text is the rank. So an expression decides only where nothing before it did.
     """
-    info = metadata.get("distributedInfo")
-    header = info if isinstance(info, dict) else {}
+    header = distributed_info(metadata)
     asked = (
         _rank(header.get("rank")),
         _member_of_all_groups(header),
@@ -79,16 +79,9 @@ def _member_of_all_groups(header: Mapping[str, Any]) -> int | None:
 
 
 def _members(group: object) -> set[int]:
-    """The ranks of a group; empty where they are not told, or not all of them: Kineto cuts long lists."""
-    if not isinstance(group, dict):
-        return set()
-    ranks = group.get("ranks")
-    if isinstance(ranks, str):
-        try:
-            ranks = json.loads(ranks)
-        except (ValueError, RecursionError):
-            return set()
-    if not isinstance(ranks, list) or group.get("pg_size", len(ranks)) != len(ranks):
+    """The ranks of a group; empty where they are not told, or not all of them."""
+    ranks = rank_list(group.get("ranks")) if isinstance(group, dict) else None
+    if not isinstance(group, dict) or ranks is None or group.get("pg_size", len(ranks)) != len(ranks):
         return set()
     members = {_rank(rank) for rank in ranks}
     return {rank for rank in members if rank is not None} if None not in members else set()

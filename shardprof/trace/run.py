@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shardprof.errors import ShardprofError, UnreadableTraceError
-from shardprof.trace.files import Place, RemoteFile, is_trace_name, place, pure_path, remote_files
-from shardprof.trace.importers.kineto import KinetoTrace, distributed_info, read_kineto
+from shardprof.trace.files import (
+    CACHE_FOLDER,
+    AnyPlace,
+    Place,
+    RemoteFile,
+    is_trace_name,
+    place,
+    remote_files,
+    traces_among,
+)
 from shardprof.trace.quality import Quality
 from shardprof.trace.reading import USUAL_READING, Reading, in_parallel, memory_cost_bytes
 from shardprof.trace.schema import (
@@ -28,11 +36,10 @@ from shardprof.trace.schema import (
     read_whole,
 )
 
-RUNS_FOLDER = Path("shardprof-runs")
-CACHE_FOLDER = ".shardprof-cache"
-_UNFINISHED = ".tmp"
+if TYPE_CHECKING:
+    from shardprof.trace.importers.kineto import KinetoTrace
 
-_AnyPlace = TypeVar("_AnyPlace", Path, RemoteFile)
+RUNS_FOLDER = Path("shardprof-runs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +74,7 @@ class _RankSource:
     trace_files: tuple[Place, ...]
 
 
-_Read = tuple[_RankSource, list[KinetoTrace], list[Quality]]
+_Read = tuple[_RankSource, "list[KinetoTrace]", list[Quality]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +103,8 @@ class Run:
             rank = traces[0].rank if source.rank is None and traces else source.rank
             if not traces and source.steps_file is None:
                 lost += doubts
-            elif rank is None and alone and not distributed_info(traces[0].metadata):
-                yield _rank_traces(
-                    source, 0, traces, doubts, taken
-                )  # no sign of a job of several: its rank is no doubt
+            elif rank is None and alone and not traces[0].distributed_info:  # no sign of a job of several ranks
+                yield _rank_traces(source, 0, traces, doubts, taken)
             elif rank is None and not alone:
                 nameless.append(source)
             else:
@@ -181,27 +186,12 @@ def _load_one(path: Place, reading: Reading) -> Run:
     return _foreign(path, _traces_among(sorted(file for file in path.rglob("*") if file.is_file()), path), reading)
 
 
-def _traces_among(files: Sequence[_AnyPlace], where: Place) -> list[_AnyPlace]:
-    if [where] == list(files):
-        return list(files)
-    names = {str(file) for file in files}
-    traces = [file for file in files if _is_trace(file, names) and not _is_own_file(pure_path(file))]
+def _traces_among(files: Sequence[AnyPlace], where: Place) -> Sequence[AnyPlace]:
+    traces = files if [where] == list(files) else traces_among(files)
     if not traces:
         hint = "a trace is a .json, .json.gz or .json.zst file of torch.profiler"
         raise ShardprofError(f"there are no traces in {where}", hint)
     return traces
-
-
-def _is_trace(file: Place, names: Collection[str]) -> bool:
-    """Whether a file may be a trace; Kineto writes to a .tmp and renames it, so a job that was killed leaves that."""
-    whole = str(file).removesuffix(_UNFINISHED)
-    finished = whole == str(file) or not any(f"{whole}{packing}" in names for packing in ("", ".gz", ".zst"))
-    return is_trace_name(whole) and finished
-
-
-def _is_own_file(file: PurePath) -> bool:
-    """What shardprof writes beside traces is JSON too."""
-    return file.name in (RUN_FILE, RANK_FILE, HOST_FILE) or CACHE_FOLDER in file.parts
 
 
 def _foreign(path: Place, files: Sequence[Place], reading: Reading) -> Run:
@@ -264,6 +254,8 @@ def _without_packing(name: str) -> str:
 
 
 def _read_traces(source: _RankSource, how: Reading, *, alone: bool) -> tuple[list[KinetoTrace], list[Quality]]:
+    from shardprof.trace.importers.kineto import read_kineto  # with NumPy, which a report that was kept does without
+
     traces, doubts = [], []
     for file in source.trace_files:
         try:

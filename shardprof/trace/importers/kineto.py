@@ -15,12 +15,13 @@ from shardprof.errors import UnreadableTraceError
 from shardprof.trace.activities import Activities
 from shardprof.trace.cpu_activities import TENSOR_ARGUMENTS, cpu_activities
 from shardprof.trace.device_doubts import without_lost_timestamps
-from shardprof.trace.events import Events, Mask
+from shardprof.trace.events import Events
+from shardprof.trace.file_doubts import content_doubts, damage_doubts
 from shardprof.trace.files import Place, opened, pure_path
 from shardprof.trace.gpu_activities import gpu_activities
 from shardprof.trace.gpu_collectives import COLLECTIVE_ARGUMENTS, COLLECTIVE_NAME
-from shardprof.trace.groups import GroupTable
-from shardprof.trace.launches import DEVICE_CATEGORIES, LAUNCH_CATEGORIES
+from shardprof.trace.groups import GroupTable, distributed_info
+from shardprof.trace.launches import DEVICE_CATEGORIES
 from shardprof.trace.quality import Quality
 from shardprof.trace.rank_of_file import rank_of_file
 from shardprof.trace.reading import USUAL_READING, Reading
@@ -60,6 +61,11 @@ class KinetoTrace:
     activities: Activities | None
     quality: tuple[Quality, ...]
 
+    @property
+    def distributed_info(self) -> dict[str, Any]:
+        """The header's `distributedInfo`, empty where there is none."""
+        return distributed_info(self.metadata)
+
 
 def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
     """The trace in `file`. Raises UnreadableTraceError for what is none."""
@@ -77,10 +83,9 @@ def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
         main_thread=main_thread,
         activities=activities,
         quality=(
-            *_damage(columns, file),
+            *damage_doubts(columns, file.name),
             *timeless,
-            *_process_doubts(events, file),
-            *_device_doubts(events, metadata, activities, file),
+            *content_doubts(events, metadata, activities, file.name),
         ),
     )
 
@@ -103,12 +108,6 @@ def _columns(file: Place, how: Reading) -> TraceFile:
         raise UnreadableTraceError(
             f"{file} cannot be read: {reason}", "look at the file and its permissions"
         ) from error
-
-
-def distributed_info(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The header's `distributedInfo`, empty where there is none."""
-    info = metadata.get("distributedInfo")
-    return info if isinstance(info, dict) else {}
 
 
 def _metadata(columns: TraceFile) -> dict[str, Any]:
@@ -176,7 +175,7 @@ def _main_thread(events: Events) -> int | None:
 
 def _activities(events: Events, metadata: dict[str, Any], main_thread: int | None) -> Activities | None:
     groups = GroupTable(distributed_info(metadata))
-    if _device_rows(events).any():
+    if events.in_categories(*DEVICE_CATEGORIES).any():
         return gpu_activities(events, groups, _data_loading(events, main_thread))
     if events.in_categories("cpu_op").any():
         return cpu_activities(events, groups, _data_loading(events, main_thread), main_thread)
@@ -186,62 +185,3 @@ def _activities(events: Events, metadata: dict[str, Any], main_thread: int | Non
 def _data_loading(events: Events, main_thread: int | None) -> Intervals:
     rows = events.named(_DATALOADER_RANGE.match) & ~events.in_categories("gpu_user_annotation")
     return engine.merge(events.intervals(rows & (events.thread == main_thread)))
-
-
-def _damage(columns: TraceFile, path: Place) -> list[Quality]:
-    doubts = []
-    if columns.truncated:
-        message = f"{path.name} ends before the trace does; what was complete is used"
-        doubts.append(Quality(code="truncated_trace", message=message))
-    if columns.lost_events:
-        message = (
-            f"{path.name} holds events that cannot be read, the first {columns.first_lost_byte:,} bytes into its text"
-        )
-        doubts.append(Quality(code="lost_events", message=message, count=columns.lost_events))
-    return doubts
-
-
-def _device_doubts(
-    events: Events, metadata: dict[str, Any], activities: Activities | None, path: Place
-) -> list[Quality]:
-    """What is odd about the devices: none where there should be some, several, or work that nothing launched."""
-    if activities is None:
-        return []
-    if activities.device == "cpu":
-        return [_no_device_activities(path)] if _is_gpu_job(events, metadata) else []
-    doubts = []
-    if (devices := _processes(events, _device_rows(events))) > 1:
-        message = f"{path.name} holds {devices} GPUs, which are taken together as if they were one"
-        doubts.append(Quality(code="several_devices", message=message))
-    if unlaunched := int((activities.launches < 0).sum()):
-        message = "GPU activities whose launch the trace does not hold: they belong to no step's calls"
-        doubts.append(Quality(code="launches_unknown", message=message, count=unlaunched))
-    return doubts
-
-
-def _process_doubts(events: Events, path: Place) -> list[Quality]:
-    """Traces that were put together in one file."""
-    count = _processes(events, events.in_categories("cpu_op", *LAUNCH_CATEGORIES))
-    if count < 2:
-        return []
-    message = f"{path.name} holds {count} processes, which are taken together as if they were one"
-    return [Quality(code="several_processes", message=message)]
-
-
-def _processes(events: Events, rows: Mask) -> int:
-    """How many different "pid" some events have; that of a GPU's activities is the device."""
-    return len({events.threads[thread].split("/")[0] for thread in np.unique(events.thread[rows]).tolist()})
-
-
-def _no_device_activities(path: Place) -> Quality:
-    message = f"{path.name} is of a job on GPUs and holds no GPU activities: what is shown is the CPU's side only"
-    return Quality(code="no_device_activities", message=message)
-
-
-def _is_gpu_job(events: Events, metadata: dict[str, Any]) -> bool:
-    has_nccl = "nccl" in str(distributed_info(metadata).get("backend", ""))
-    return has_nccl or bool(metadata.get("deviceProperties")) or bool(events.in_categories(*LAUNCH_CATEGORIES).any())
-
-
-def _device_rows(events: Events) -> Mask:
-    return events.in_categories(*DEVICE_CATEGORIES)
