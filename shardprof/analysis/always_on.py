@@ -24,7 +24,7 @@ def summary(records: Sequence[StepRecord]) -> AlwaysOn | None:
     enough = len(usual) >= _LEAST_STEPS_WITH_A_SLOWEST
     slowest = max(usual, key=lambda record: record.end_ns - record.begin_ns) if enough else None
     return AlwaysOn(
-        steps=len(records),
+        steps=records[-1].step - records[0].step + 1,
         usual_steps=len(usual),
         wall_ns=round(median(record.end_ns - record.begin_ns for record in usual)),
         slowest_step=slowest.step if slowest else None,

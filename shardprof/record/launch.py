@@ -12,8 +12,9 @@ from pathlib import Path
 
 from shardprof.errors import ShardprofError
 from shardprof.record import inject, join, node, summary
-from shardprof.record.counters import INTERVAL_NS, Sampler, open_sources
+from shardprof.record.counters import open_sources
 from shardprof.record.job import run_job
+from shardprof.record.sampler import Sampler
 from shardprof.trace.schema import COUNTERS_FILE, HOST_FILE, CapturePlan, Outcome, write_whole
 
 
@@ -38,11 +39,16 @@ class Recording:
             say(f"{out} holds a run that is over: recording into {self._run.root}")
         host = join.claim_host(self._run)
         self._folder = self._run.host(host)
-        self._record = node.describe(host, INTERVAL_NS)
+        self._record = node.describe(host)
         self._write()
         bootstrap = inject.write_bootstrap(self._run, host, plan)
         self._environment = inject.environment_with(bootstrap, os.environ)
-        self._sampler = Sampler(self._folder / COUNTERS_FILE, open_sources(self._run, host, self._note), self._note)
+        sources = open_sources(self._run, host, self._note)
+        self._sampler = Sampler(self._folder / COUNTERS_FILE, sources, lambda: True, self._note)
+        self._record = dataclasses.replace(
+            self._record, devices=tuple(device for source in sources for device in source.devices)
+        )
+        self._write()
 
     def run(self) -> int:
         """Run the job; its exit code."""
@@ -68,7 +74,9 @@ class Recording:
         for note in summary.agent_notes(self._run, self._record.name):
             self._note(note)
         outcome = Outcome(exit_code=exit_code, ended_ns=time.time_ns())
-        self._record = dataclasses.replace(self._record, outcome=outcome)
+        self._record = dataclasses.replace(
+            self._record, outcome=outcome, counter_costs=self._sampler.costs(self._record.name)
+        )
         self._write()
         for note in self._record.notes:
             say(note)

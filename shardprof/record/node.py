@@ -42,7 +42,7 @@ def is_fresh(path: Path) -> bool:
         return False
 
 
-def describe(name: str, interval_ns: int) -> HostRecord:
+def describe(name: str) -> HostRecord:
     """This machine, with this process as its recorder."""
     return HostRecord(
         name=name,
@@ -50,5 +50,4 @@ def describe(name: str, interval_ns: int) -> HostRecord:
         launcher_pid=os.getpid(),
         cpu_count=len(os.sched_getaffinity(0)),
         memory_bytes=psutil.virtual_memory().total,
-        sample_interval_ns=interval_ns,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,9 +17,11 @@ from shardprof.record.other_profilers import OtherProfilers
 from shardprof.record.ranges import Range
 from shardprof.record.rank_file import RankFile
 from shardprof.record.steps import DATA, Marker, Source, StepClock
+from shardprof.trace.journal import Journal
 from shardprof.trace.schema import STEPS_FILE, CapturePlan, read_steps, to_json
 
 Describe = Callable[[Any], dict[str, Any]]
+MOST_STEP_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Recorder:
         self.hook_ns = 0
         self._thread = threading.get_ident()
         self._steps_path = folder / STEPS_FILE
-        self._steps_file = os.open(self._steps_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._journal = Journal(self._steps_path, MOST_STEP_BYTES)
         self._phase_range: Range | None = None
         self._just_stepped: object | None = None
         self._mark_is_due = False
@@ -109,7 +110,7 @@ class Recorder:
         )
         self.hook_ns = 0
         try:
-            os.write(self._steps_file, f"{to_json(record)}\n".encode())
+            self._journal.append(to_json(record))
         except OSError as error:
             self.rank_file.dropped(f"steps are missing in {STEPS_FILE}: {error}")
         if record.step == 0:

@@ -49,6 +49,7 @@ def complete(run: RunFolder) -> RunRecord:
         hosts=tuple(host.name for host in hosts),
         ranks=tuple(rank.rank for rank in ranks),
         process_groups=tuple(groups[key] for key in sorted(groups)),
+        counter_costs=tuple(cost for host in hosts for cost in host.counter_costs),
         dropped_records=sum(rank.dropped_records for rank in ranks),
         always_on_share=_always_on_share(run, ranks),
         outcome=_outcome(hosts, len(run.host_folders())),

@@ -2,9 +2,9 @@
 
     run.json                       RunRecord, written when recording starts and again when it ends
     hosts/<name>/host.json         HostRecord of one node, written by its launcher
-    hosts/<name>/counters.jsonl    a CounterRecord a line, appended
+    hosts/<name>/counters.jsonl    a CounterRecord a line, appended (a Journal)
     ranks/00000/rank.json          RankRecord, rewritten when something about the rank becomes known
-    ranks/00000/steps.jsonl        a StepRecord a line, appended: always on
+    ranks/00000/steps.jsonl        a StepRecord a line, appended: always on (a Journal)
     ranks/00000/trace.json.gz      Kineto's trace of the captured steps (`trace.1.json.gz`, ... for further windows);
                                    without `.gz` where the rank was stopped before it was compressed
 
@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from shardprof.trace.journal import read_text_lines
 
 RUN_SCHEMA = "shardprof.run/1"
 RUN_FILE = "run.json"
@@ -56,6 +58,27 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device whose counters are sampled, by the `subject` under which they stand ("gpu 0": its NVML index)."""
+
+    subject: str
+    name: str
+    uuid: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterCost:
+    """What sampling `source` on `host` took: samples, the time they took together, the shortest interval between."""
+
+    host: str
+    source: str
+    interval_ns: int
+    samples: int
+    cost_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRecord:
     """One node: who it is, what was sampled there, how its part of the job ended (None: still running or killed).
 
@@ -67,7 +90,8 @@ class HostRecord:
     launcher_pid: int
     cpu_count: int
     memory_bytes: int
-    sample_interval_ns: int
+    devices: tuple[Device, ...] = ()
+    counter_costs: tuple[CounterCost, ...] = ()
     outcome: Outcome | None = None
     notes: tuple[str, ...] = ()
 
@@ -90,6 +114,7 @@ class RunRecord:
     hosts: tuple[str, ...] = ()
     ranks: tuple[int, ...] = ()
     process_groups: tuple[ProcessGroup, ...] = ()
+    counter_costs: tuple[CounterCost, ...] = ()
     dropped_records: int = 0
     always_on_share: float | None = None
     outcome: Outcome | None = None
@@ -125,7 +150,8 @@ class RankRecord:
     """One rank: where it ran, what trained it, what was captured and what went wrong in recording it.
 
     `framework` is "FSDP2", "FSDP1", "DDP", "DeepSpeed" or "" (none seen); `settings` is what its adapter could read
-    (`strategy`, `zero_stage`, `precision`, `mesh`, `parameters`, ...), all optional.
+    (`strategy`, `zero_stage`, `precision`, `mesh`, `parameters`, ...), all optional. `device_uuid` is that of the GPU
+    which it computes on, as NVML writes it.
     """
 
     rank: int
@@ -134,6 +160,7 @@ class RankRecord:
     host: str
     pid: int
     device: str
+    device_uuid: str | None = None
     started_ns: int
     versions: dict[str, str]
     framework: str = ""
@@ -166,11 +193,15 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterRecord:
-    """One sample of one source on one node: `values` by subject ("rank 0", "eth0", "node"), then by counter name."""
+    """One sample of one source on one node: `values` by subject ("rank 0", "gpu 0", "eth0", "node"), then by name.
+
+    `events` is what has happened to a subject since the sample before ("xid 79").
+    """
 
     time_ns: int
     source: str
     values: dict[str, dict[str, float]]
+    events: dict[str, list[str]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -230,7 +261,9 @@ _PLAIN_TYPES: dict[str, Any] = {"int": int, "int | None": (int, type(None)), "st
 
 
 _NESTED: dict[str, type[Any]] = {"plan": CapturePlan, "outcome": Outcome}
-_NESTED_LISTS: dict[str, type[Any]] = {"process_groups": ProcessGroup, "windows": Window}
+_NESTED_LISTS: dict[str, type[Any]] = {
+    "process_groups": ProcessGroup, "windows": Window, "devices": Device, "counter_costs": CounterCost
+}  # fmt: skip
 
 
 def _revive(name: str, value: Any) -> Any:
@@ -261,15 +294,12 @@ def _parsed(text: str) -> Any:
 
 
 def read_lines(record_type: type[R], path: Path) -> Iterator[R]:
-    """The records of an append-only file; a torn last line is left out, a missing file is empty."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                yield from_json(record_type, _parsed(line))
-            except (ValueError, TypeError):
-                continue
+    """The records of a journal; a torn line is left out, a missing file is empty."""
+    for line in read_text_lines(path):
+        try:
+            yield from_json(record_type, _parsed(line))
+        except (ValueError, TypeError):
+            continue
 
 
 def read_steps(path: Path) -> list[StepRecord]:

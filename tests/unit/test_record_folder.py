@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,11 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardprof.record import compress, environment, inject, join, node, summary
-from shardprof.record.counters import Sampler, Values, open_sources
 from shardprof.record.rank_file import RankFile
 from shardprof.trace.schema import (
     CapturePlan,
-    CounterRecord,
     Outcome,
     ProcessGroup,
     RankRecord,
@@ -28,7 +25,6 @@ from shardprof.trace.schema import (
     StepRecord,
     Window,
     from_json,
-    read_lines,
     read_whole,
     to_json,
     write_whole,
@@ -52,7 +48,7 @@ def write_rank(run: RunFolder, record: RankRecord, steps: list[StepRecord]) -> N
 
 
 def finish_host(run: RunFolder, name: str, exit_code: int) -> None:
-    host = node.describe(name, 1)
+    host = node.describe(name)
     write_whole(
         run.host(name) / "host.json",
         dataclasses.replace(host, outcome=Outcome(exit_code=exit_code, ended_ns=5)),
@@ -88,7 +84,7 @@ def test_the_launcher_is_named(command: tuple[str, ...], launcher: str) -> None:
 def test_a_live_run_is_joined_under_another_name(tmp_path: Path) -> None:
     first = join.join_run(tmp_path / "run", COMMAND, PLAN)
     name = join.claim_host(first)
-    write_whole(first.host(name) / "host.json", node.describe(name, 1))
+    write_whole(first.host(name) / "host.json", node.describe(name))
     second = join.join_run(tmp_path / "run", COMMAND, PLAN)
     assert second.root == first.root
     assert join.claim_host(second) == f"{name}-2"
@@ -111,14 +107,14 @@ def test_a_run_whose_recorder_was_killed_is_left_alone(tmp_path: Path) -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    write_whole(run.host(name) / "host.json", dataclasses.replace(node.describe(name, 1), launcher_pid=pid))
+    write_whole(run.host(name) / "host.json", dataclasses.replace(node.describe(name), launcher_pid=pid))
     assert join.join_run(tmp_path / "run", COMMAND, PLAN).root == tmp_path / "run-2"
 
 
 def test_another_machine_is_alive_while_it_samples(tmp_path: Path) -> None:
     folder = tmp_path / "other"
     folder.mkdir()
-    write_whole(folder / "host.json", dataclasses.replace(node.describe("other", 1), identity="other/boot/net"))
+    write_whole(folder / "host.json", dataclasses.replace(node.describe("other"), identity="other/boot/net"))
     assert node.is_alive(folder)
     long_ago = time.time() - 3600
     os.utime(folder / "host.json", (long_ago, long_ago))
@@ -223,58 +219,6 @@ def test_a_trace_that_cannot_be_compressed_stays(tmp_path: Path) -> None:
     compressor.put(tmp_path / "missing.json", wait=False)
     compressor.join()
     assert failures == [tmp_path / "missing.json"]
-
-
-class Failing:
-    name = "failing"
-
-    def sample(self) -> Values:
-        raise RuntimeError("no such counter")
-
-
-class Counting:
-    name = "counting"
-
-    def __init__(self) -> None:
-        self.samples = 0
-
-    def sample(self) -> Values:
-        self.samples += 1
-        return {"node": {"samples": self.samples}}
-
-
-def test_a_source_that_fails_is_noted_and_left_out(tmp_path: Path) -> None:
-    notes: list[str] = []
-    counting = Counting()
-    sampler = Sampler(tmp_path / "counters.jsonl", [Failing(), counting], notes.append)
-    sampler.start()
-    while counting.samples < 2:
-        time.sleep(0.01)
-    sampler.stop()
-    records = list(read_lines(CounterRecord, tmp_path / "counters.jsonl"))
-    assert [record.source for record in records] == ["counting"] * len(records)
-    assert len(records) >= 2
-    (note,) = notes
-    assert "no such counter" in note
-
-
-def test_the_host_source_samples_this_very_process(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    write_rank(run, rank_record(4, pid=os.getpid()), [])
-    write_rank(run, rank_record(5, pid=os.getpid(), host="b"), [])
-    (source,) = open_sources(run, "a", pytest.fail)
-    with subprocess.Popen(["sh", "-c", "sh -c 'echo; read line'; true"], stdin=-1, stdout=-1) as family:
-        assert family.stdout is not None
-        family.stdout.readline()
-        values = source.sample()
-        family.communicate(b"\n")
-    assert values["rank 4"]["rss_bytes"] > 1e6
-    assert values["rank 4"]["processes"] >= 3
-    assert "processes" not in source.sample()["rank 4"], "they are counted every few seconds only"
-    assert "rank 5" not in values
-    assert "lo" in values
-    (run.rank(4) / "rank.json").unlink()
-    assert source.sample()["rank 4"]["cpu_user_s"] >= values["rank 4"]["cpu_user_s"]
 
 
 def test_a_record_survives_its_json() -> None:

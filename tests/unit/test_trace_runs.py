@@ -58,9 +58,7 @@ def record_run(root: Path, ranks: dict[int, str], *, world_size: int = 2) -> Pat
         folder.mkdir(parents=True)
         write_whole(
             folder / "host.json",
-            HostRecord(
-                name=host, identity=str(root), launcher_pid=1, cpu_count=2, memory_bytes=1, sample_interval_ns=1
-            ),
+            HostRecord(name=host, identity=str(root), launcher_pid=1, cpu_count=2, memory_bytes=1),
         )
         samples = [(BASE_NS - 100, 0.0), (BASE_NS + 300, 4000.0 * (1 + min(ranks)))]
         counters = [

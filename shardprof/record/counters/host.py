@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil
 
-from shardprof.record.counters import Values
-from shardprof.trace.schema import RANK_FILE, RankRecord, RunFolder, read_whole
+from shardprof.record.counters import Sample, Values
+from shardprof.trace.schema import RANK_FILE, Device, RankRecord, RunFolder, read_whole
 
 COUNTING_INTERVAL_S = 5.0  # it asks every process of the machine for its parent
 
@@ -23,6 +23,8 @@ class HostSource:
     """Samples the ranks of one host as they check in; a rank whose process has ended is left out."""
 
     name = "host"
+    interval_ns = 250_000_000
+    devices: tuple[Device, ...] = ()
 
     def __init__(self, run: RunFolder, host: str) -> None:
         self._run = run
@@ -32,7 +34,7 @@ class HostSource:
         self._counted_at = -math.inf
         psutil.cpu_percent()  # the first call only sets the reference point
 
-    def sample(self) -> Values:
+    def sample(self) -> Sample:
         """Cumulative CPU seconds, switches and network bytes; memory, threads and processes as they are."""
         self._find_ranks()
         values: Values = {"node": _node()}
@@ -45,7 +47,10 @@ class HostSource:
             except psutil.Error:
                 del self._processes[subject]
         self._count_processes(values)
-        return values
+        return Sample(values)
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
     def _count_processes(self, values: Values) -> None:
         """How many processes each rank consists of, itself included."""
