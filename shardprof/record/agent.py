@@ -24,6 +24,7 @@ from shardprof.record import frameworks, hooks
 from shardprof.record.capture import CaptureRanges
 from shardprof.record.claim import RankTakenError, claim
 from shardprof.record.other_profilers import OtherProfilers
+from shardprof.record.patches import report_failures_to, shielded
 from shardprof.record.rank_file import RankFile
 from shardprof.record.recorder import Describe, Recorder
 from shardprof.record.steps import Source
@@ -34,21 +35,20 @@ P = ParamSpec("P")
 
 def ours(method: Callable[Concatenate[Agent, Recorder, P], None]) -> Callable[Concatenate[Agent, P], None]:
     """What every hook goes through: nothing where there is no rank; failures end here, the time counts as our own."""
+    action = shielded(method)
 
     @functools.wraps(method)
-    def guarded(agent: Agent, *args: P.args, **kwargs: P.kwargs) -> None:
+    def timed(agent: Agent, *args: P.args, **kwargs: P.kwargs) -> None:
         recorder = agent.recorder
         if recorder is None:
             return
         begin_ns = time.monotonic_ns()
         try:
-            method(agent, recorder, *args, **kwargs)
-        except Exception as error:
-            agent.failed(method.__name__.strip("_"), error)
+            action(agent, recorder, *args, **kwargs)
         finally:
             recorder.hook_ns += time.monotonic_ns() - begin_ns
 
-    return cast("Callable[Concatenate[Agent, P], None]", guarded)
+    return cast("Callable[Concatenate[Agent, P], None]", timed)
 
 
 class Agent:
@@ -63,6 +63,7 @@ class Agent:
         self._optimizer_thread: int | None = None
         self._rival: RankTakenError | None = None
 
+    @shielded
     def training_seen(self) -> None:
         """Evidence that this process trains: claim its rank, once."""
         if not self._is_armed:
@@ -182,15 +183,21 @@ def arm(config: dict[str, Any], when_imported: hooks.WhenImported, log: Callable
     """Install the hooks in this process. `torch` has just been imported, nothing else may be."""
     global _agent
     _agent = Agent(config, log)
+    report_failures_to(_agent.failed)
     _agent.others.watch()
     hooks.install(_agent, when_imported)
     for framework in frameworks.discover():
         when_imported(framework.MODULE, functools.partial(framework.install, _agent))
-    os.register_at_fork(after_in_child=_agent.disarm_in_fork)
+    os.register_at_fork(after_in_child=shielded(_agent.disarm_in_fork))
 
 
 def mark_step_by_user() -> None:
     """`shardprof.step()`: the script itself says that a step ended."""
     if _agent is not None:
-        _agent.training_seen()
-        _agent.stepped(Source.USER, _agent)
+        _mark_step(_agent)
+
+
+@shielded
+def _mark_step(agent: Agent) -> None:
+    agent.training_seen()
+    agent.stepped(Source.USER, agent)

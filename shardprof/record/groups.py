@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from shardprof.record.patches import Function, unseen_by_compile
+from shardprof.record.patches import watched
+from shardprof.record.ranges import Range
 from shardprof.trace.schema import ProcessGroup
 
 LAUNCHING = (
@@ -74,7 +75,7 @@ class GroupRanges:
             if (original := vars(dist.ProcessGroup).get(name)) is not None:
                 self._originals[name] = original
                 function = getattr(dist.ProcessGroup, name)
-                setattr(dist.ProcessGroup, name, unseen_by_compile(function, _in_range(function)))
+                setattr(dist.ProcessGroup, name, watched(function, before=_group_begins, after=_group_ends))
 
     def remove(self) -> None:
         """Leave the class as it was."""
@@ -83,12 +84,12 @@ class GroupRanges:
             setattr(dist.ProcessGroup, name, original)
 
 
-def _in_range(original: Function) -> Function:
-    def call(group: Any, *args: Any, **kwargs: Any) -> Any:
-        with torch.autograd.profiler.record_function(f"shardprof::group {_name(group)}"):
-            return original(group, *args, **kwargs)
+def _group_begins(group: Any, *_args: Any, **_kwargs: Any) -> Range:
+    return Range(f"shardprof::group {_name(group)}")
 
-    return call
+
+def _group_ends(group_range: Range) -> None:
+    group_range.close()
 
 
 def _name(group: Any) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from shardprof.record.patches import Function, replace, unseen_by_compile
+from shardprof.record.patches import Callback, Function, watch, watched
 from shardprof.record.steps import BACKWARD, DATA, OPTIMIZER
 
 if TYPE_CHECKING:
@@ -24,87 +23,76 @@ def install(agent: Agent, when_imported: WhenImported) -> None:
     when_imported("torch.amp.grad_scaler", lambda: _watch_scaler(agent))
     when_imported("torch.distributed.distributed_c10d", lambda: _watch_init(agent))
     when_imported("torch.utils.data.dataloader", lambda: _watch_data(agent))
-    replace(torch.autograd, "backward", phase(agent, BACKWARD))
+    watch(torch.autograd, "backward", **phase(agent, BACKWARD))
 
 
-def phase(agent: Agent, name: str) -> Callable[[Function], Function]:
-    """Around a function: its time is phase `name` of the step."""
+def phase(agent: Agent, name: str) -> dict[str, Callback]:
+    """The callbacks around a function whose time is phase `name` of the step."""
 
-    def around(original: Function) -> Function:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            agent.begin(name)
-            try:
-                return original(*args, **kwargs)
-            finally:
-                agent.end()
+    def phase_begins(*_args: Any, **_kwargs: Any) -> None:
+        agent.begin(name)
 
-        return call
+    def phase_ends(_token: object) -> None:
+        agent.end()
 
-    return around
+    return {"before": phase_begins, "after": phase_ends}
 
 
 def _watch_optimizers(agent: Agent) -> None:
-    def around_patching(patch_step: Function) -> Function:
-        def patch(optimizer: Any) -> None:
-            patch_step(optimizer)
-            kind = type(optimizer)
-            if not hasattr(kind.step, "seen_by_shardprof"):
-                kind.step = _watched(agent, kind.step)
-            agent.optimizer_built()
-
-        return patch
+    def optimizer_patched(optimizer: Any, _result: object) -> None:
+        kind = type(optimizer)
+        if not hasattr(kind.step, "seen_by_shardprof"):
+            kind.step = _watched_step(agent, kind.step)
+        agent.optimizer_built()
 
     # torch puts its `Optimizer.step#...` range around the class's step here: ours goes around that, so that a step of
     # the training never ends inside the range.
-    replace(torch.optim.Optimizer, "_patch_step_function", around_patching)
+    watch(torch.optim.Optimizer, "_patch_step_function", before=_first, returned=optimizer_patched)
 
 
-def _watched(agent: Agent, step: Function) -> Function:
-    def call(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        return _run_step(agent, optimizer, functools.partial(step, optimizer, *args, **kwargs))
-
-    watched: Any = unseen_by_compile(step, call)
-    watched.hooked = True  # torch's own sign that it need not patch again
-    watched.seen_by_shardprof = True
-    return cast(Function, watched)
+def _watched_step(agent: Agent, step: Function) -> Function:
+    seen: Any = watched(step, **_stepping(agent, _first))
+    seen.hooked = True  # torch's own sign that it need not patch again
+    seen.seen_by_shardprof = True
+    return seen  # type: ignore[no-any-return]
 
 
 def _watch_scaler(agent: Agent) -> None:
     """GradScaler leaves the optimizer out when gradients overflow: the training step is over all the same."""
-
-    def around(step: Function) -> Function:
-        def call(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-            return _run_step(agent, optimizer, functools.partial(step, scaler, optimizer, *args, **kwargs))
-
-        return call
-
-    replace(torch.amp.GradScaler, "step", around)
+    watch(torch.amp.GradScaler, "step", **_stepping(agent, _scaled))
 
 
-def _run_step(agent: Agent, optimizer: object, step: Callable[[], Any]) -> Any:
-    agent.begin(OPTIMIZER)
-    try:
-        result = step()
+def _stepping(agent: Agent, optimizer_of: Callable[..., object]) -> dict[str, Callback]:
+    def step_begins(*args: Any, **kwargs: Any) -> object:
+        agent.begin(OPTIMIZER)
+        return optimizer_of(*args, **kwargs)
+
+    def step_returned(optimizer: object, _result: object) -> None:
         agent.optimizer_stepped(optimizer)
-        return result
-    finally:
+
+    def step_ends(_optimizer: object) -> None:
         agent.end()
+
+    return {"before": step_begins, "returned": step_returned, "after": step_ends}
 
 
 def _watch_init(agent: Agent) -> None:
-    def around(init: Function) -> Function:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            result = init(*args, **kwargs)
-            agent.training_seen()
-            return result
-
-        return call
+    def group_joined(_token: object, _result: object) -> None:
+        agent.training_seen()
 
     c10d = importlib.import_module("torch.distributed.distributed_c10d")
-    replace(c10d, "init_process_group", around)
+    watch(c10d, "init_process_group", returned=group_joined)
     torch.distributed.init_process_group = c10d.init_process_group
 
 
 def _watch_data(agent: Agent) -> None:
     iterator = importlib.import_module("torch.utils.data.dataloader")._BaseDataLoaderIter
-    replace(iterator, "__next__", phase(agent, DATA))
+    watch(iterator, "__next__", **phase(agent, DATA))
+
+
+def _first(optimizer: object, *_args: Any, **_kwargs: Any) -> object:
+    return optimizer
+
+
+def _scaled(_scaler: object, optimizer: object, *_args: Any, **_kwargs: Any) -> object:
+    return optimizer

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.profiler.profiler import _KinetoProfile
 
-from shardprof.record.patches import Function, replace
+from shardprof.record.patches import watch
 from shardprof.trace.schema import Window
 
 
@@ -49,48 +49,34 @@ class OtherProfilers:
     def watch(self) -> None:
         """Put the hooks in."""
         backend = torch.autograd.profiler.profile
-        replace(torch.profiler.profile, "start", self._opens)
-        replace(torch.profiler.profile, "stop", self._closes)
-        replace(backend, "_prepare_trace", self._opens)
-        replace(backend, "_start_trace", self._starts)
-        replace(backend, "__exit__", self._closes)
-        replace(_KinetoProfile, "export_chrome_trace", self._exports)
+        watch(torch.profiler.profile, "start", before=self._opens)
+        watch(torch.profiler.profile, "stop", before=self._closes)
+        watch(backend, "_prepare_trace", before=self._opens)
+        watch(backend, "_start_trace", before=self._starts)
+        watch(backend, "__exit__", before=self._closes)
+        watch(_KinetoProfile, "export_chrome_trace", before=self._exports, returned=self._exported)
 
-    def _opens(self, original: Function) -> Function:
-        def open_(profiler: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self._is_ours:
-                self._make_way()
-                self._open.add(profiler)
-            return original(profiler, *args, **kwargs)
+    def _opens(self, profiler: Any, *_args: Any, **_kwargs: Any) -> None:
+        if not self._is_ours:
+            self._make_way()
+            self._open.add(profiler)
 
-        return open_
+    def _starts(self, profiler: Any, *_args: Any, **_kwargs: Any) -> None:
+        if profiler in self._open:
+            self._steps[profiler] = (self._current_step(), self._current_step())
 
-    def _starts(self, original: Function) -> Function:
-        def start(profiler: Any, *args: Any, **kwargs: Any) -> Any:
-            if profiler in self._open:
-                self._steps[profiler] = (self._current_step(), self._current_step())
-            return original(profiler, *args, **kwargs)
+    def _closes(self, profiler: Any, *_args: Any, **_kwargs: Any) -> None:
+        if profiler in self._steps and profiler in self._open:
+            first, _ = self._steps[profiler]
+            self._steps[profiler] = (first, max(first, self._current_step() - 1))
+        self._open.discard(profiler)
 
-        return start
+    def _exports(self, profiler: Any, path: str, *_args: Any, **_kwargs: Any) -> tuple[Any, str]:
+        return profiler, os.path.abspath(os.fspath(path))  # noqa: PTH100 - resolve() would follow the user's links
 
-    def _closes(self, original: Function) -> Function:
-        def close(profiler: Any, *args: Any, **kwargs: Any) -> Any:
-            if profiler in self._steps and profiler in self._open:
-                first, _ = self._steps[profiler]
-                self._steps[profiler] = (first, max(first, self._current_step() - 1))
-            self._open.discard(profiler)
-            return original(profiler, *args, **kwargs)
-
-        return close
-
-    def _exports(self, original: Function) -> Function:
-        def export(profiler: Any, path: str, *args: Any, **kwargs: Any) -> Any:
-            result = original(profiler, path, *args, **kwargs)
-            steps = self._steps.get(getattr(profiler, "profiler", None) or profiler)
-            if steps is not None:
-                first, last = steps
-                file = os.path.abspath(os.fspath(path))  # noqa: PTH100 - resolve() would follow the user's links
-                self._kept(Window(first_step=first, last_step=last, file=file, profiler="user"))
-            return result
-
-        return export
+    def _exported(self, what: tuple[Any, str], _result: object) -> None:
+        profiler, file = what
+        steps = self._steps.get(getattr(profiler, "profiler", None) or profiler)
+        if steps is not None:
+            first, last = steps
+            self._kept(Window(first_step=first, last_step=last, file=file, profiler="user"))

@@ -7,28 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from shardprof.record.patches import Function
+from shardprof.record.patches import Callback
 from shardprof.record.steps import FORWARD
 
 if TYPE_CHECKING:
     from shardprof.record.agent import Agent
 
 
-def forward_of(agent: Agent, name: str, describe: Callable[[Any], dict[str, Any]]) -> Callable[[Function], Function]:
-    """Around a module's forward: the forward phase, in the name of the framework if it is the outermost."""
+def forward_of(agent: Agent, name: str, describe: Callable[[Any], dict[str, Any]]) -> dict[str, Callback]:
+    """The callbacks around a module's forward: the forward phase, in the framework's name if it is the outermost."""
 
-    def around(original: Function) -> Function:
-        def call(module: Any, *args: Any, **kwargs: Any) -> Any:
-            agent.begin(FORWARD)
-            agent.uses(name, module, describe)
-            try:
-                return original(module, *args, **kwargs)
-            finally:
-                agent.end()
+    def forward_begins(module: Any, *_args: Any, **_kwargs: Any) -> None:
+        agent.begin(FORWARD)
+        agent.uses(name, module, describe)
 
-        return call
+    def forward_ends(_token: object) -> None:
+        agent.end()
 
-    return around
+    return {"before": forward_begins, "after": forward_ends}
 
 
 def dtype_name(dtype: torch.dtype | None) -> str:

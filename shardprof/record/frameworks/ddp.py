@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shardprof.record.frameworks._common import dtype_of, forward_of
-from shardprof.record.patches import replace
+from shardprof.record.patches import watch
 
 if TYPE_CHECKING:
     from shardprof.record.agent import Agent
@@ -17,7 +17,7 @@ MODULE = "torch.nn.parallel.distributed"
 
 def install(agent: Agent) -> None:
     """Time its forward."""
-    replace(torch.nn.parallel.DistributedDataParallel, "forward", forward_of(agent, "DDP", describe))
+    watch(torch.nn.parallel.DistributedDataParallel, "forward", **forward_of(agent, "DDP", describe))
 
 
 def describe(module: Any) -> dict[str, Any]:

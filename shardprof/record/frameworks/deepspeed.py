@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardprof.record.frameworks._common import forward_of
 from shardprof.record.hooks import phase
-from shardprof.record.patches import Function, replace
+from shardprof.record.patches import Callback, Function, watch
 from shardprof.record.ranges import Range
 from shardprof.record.steps import BACKWARD, OPTIMIZER, Source
 
@@ -25,10 +25,10 @@ MODULE = "deepspeed.runtime.engine"
 def install(agent: Agent) -> None:
     """Time forward, backward and step of the engine; its optimizers end no steps any more."""
     engine = importlib.import_module(MODULE).DeepSpeedEngine
-    replace(engine, "__init__", lambda original: _announced(agent, original))
-    replace(engine, "forward", forward_of(agent, "DeepSpeed", describe))
-    replace(engine, "backward", phase(agent, BACKWARD))
-    replace(engine, "step", lambda original: _counted(agent, original))
+    watch(engine, "__init__", returned=_engine_built(agent))
+    watch(engine, "forward", **forward_of(agent, "DeepSpeed", describe))
+    watch(engine, "backward", **phase(agent, BACKWARD))
+    watch(engine, "step", **_stepping(agent))
 
 
 def describe(engine: Any) -> dict[str, Any]:
@@ -50,31 +50,30 @@ def describe(engine: Any) -> dict[str, Any]:
     }
 
 
-def _announced(agent: Agent, construct: Function) -> Function:
-    def init(engine: Any, *args: Any, **kwargs: Any) -> None:
-        construct(engine, *args, **kwargs)
+def _engine_built(agent: Agent) -> Callback:
+    def engine_built(_token: object, _result: object) -> None:
         agent.training_seen()
         agent.listen_to(Source.ENGINE)
         agent.show(NvtxRanges)
 
-    return init
+    return engine_built
 
 
-def _counted(agent: Agent, step: Function) -> Function:
+def _stepping(agent: Agent) -> dict[str, Callback]:
     """`step` is called each micro-batch; the one at the boundary of the accumulation ends the training step."""
 
-    def call(engine: Any, *args: Any, **kwargs: Any) -> Any:
+    def engine_steps(engine: Any, *_args: Any, **_kwargs: Any) -> Any:
         agent.begin(OPTIMIZER)
-        ends_step = _is_boundary(engine)
-        try:
-            result = step(engine, *args, **kwargs)
-            if ends_step:
-                agent.stepped(Source.ENGINE, engine)
-            return result
-        finally:
-            agent.end()
+        return engine if _is_boundary(engine) else None
 
-    return call
+    def engine_stepped(engine: Any, _result: object) -> None:
+        if engine is not None:
+            agent.stepped(Source.ENGINE, engine)
+
+    def engine_is_done(_engine: Any) -> None:
+        agent.end()
+
+    return {"before": engine_steps, "returned": engine_stepped, "after": engine_is_done}
 
 
 def _is_boundary(engine: Any) -> bool:
@@ -95,8 +94,8 @@ class NvtxRanges:
     def install(self) -> None:
         """From now on what the accelerator pushes is a range."""
         self._originals = {name: getattr(self._accelerator, name) for name in ("range_push", "range_pop")}
-        replace(self._accelerator, "range_push", self._around_push)
-        replace(self._accelerator, "range_pop", self._around_pop)
+        watch(self._accelerator, "range_push", before=self._push)
+        watch(self._accelerator, "range_pop", before=self._pop)
 
     def remove(self) -> None:
         """Leave the accelerator as it was, and no range open."""
@@ -111,17 +110,9 @@ class NvtxRanges:
         stack: list[Range] = vars(self._open).setdefault("stack", [])
         return stack
 
-    def _around_push(self, original: Function) -> Function:
-        def range_push(message: str, *args: Any, **kwargs: Any) -> Any:
-            self._stack.append(Range(message))
-            return original(message, *args, **kwargs)
+    def _push(self, message: str, *_args: Any, **_kwargs: Any) -> None:
+        self._stack.append(Range(message))
 
-        return range_push
-
-    def _around_pop(self, original: Function) -> Function:
-        def range_pop(*args: Any, **kwargs: Any) -> Any:
-            if self._stack:
-                self._stack.pop().close()
-            return original(*args, **kwargs)
-
-        return range_pop
+    def _pop(self, *_args: Any, **_kwargs: Any) -> None:
+        if self._stack:
+            self._stack.pop().close()

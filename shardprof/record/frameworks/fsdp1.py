@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 
 from shardprof.record.frameworks._common import dtype_name, dtype_of, forward_of
-from shardprof.record.patches import replace
+from shardprof.record.patches import watch
 
 if TYPE_CHECKING:
     from shardprof.record.agent import Agent
@@ -27,7 +27,7 @@ STRATEGIES = {
 def install(agent: Agent) -> None:
     """Time the root's forward."""
     module = importlib.import_module(MODULE)
-    replace(module.FullyShardedDataParallel, "forward", forward_of(agent, "FSDP1", describe))
+    watch(module.FullyShardedDataParallel, "forward", **forward_of(agent, "FSDP1", describe))
 
 
 def describe(module: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from shardprof.record.frameworks._common import dtype_name, dtype_of
-from shardprof.record.patches import Function, replace
+from shardprof.record.patches import watch
 from shardprof.record.steps import FORWARD
 
 if TYPE_CHECKING:
@@ -26,29 +26,21 @@ STRATEGIES = {
 def install(agent: Agent) -> None:
     """Time forward from the root's pre-hook to its post-hook."""
 
-    def around_pre(original: Function) -> Function:
-        def pre_forward(state: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
-            if _forward_root(state) is None:
-                agent.begin(FORWARD)
-                agent.uses("FSDP2", module, describe)
-            return original(state, module, *args, **kwargs)
+    def root_begins(state: Any, module: Any, *_args: Any, **_kwargs: Any) -> None:
+        if _forward_root(state) is None:
+            agent.begin(FORWARD)
+            agent.uses("FSDP2", module, describe)
 
-        return pre_forward
+    def is_root(state: Any, *_args: Any, **_kwargs: Any) -> bool:
+        return _forward_root(state) is state
 
-    def around_post(original: Function) -> Function:
-        def post_forward(state: Any, *args: Any, **kwargs: Any) -> Any:
-            is_root = _forward_root(state) is state
-            try:
-                return original(state, *args, **kwargs)
-            finally:
-                if is_root:
-                    agent.end()
-
-        return post_forward
+    def root_ends(was_root: bool | None) -> None:  # noqa: FBT001
+        if was_root:
+            agent.end()
 
     state_type = importlib.import_module(MODULE).FSDPState
-    replace(state_type, "_root_pre_forward", around_pre)
-    replace(state_type, "_post_forward", around_post)
+    watch(state_type, "_root_pre_forward", before=root_begins)
+    watch(state_type, "_post_forward", before=is_root, after=root_ends)
 
 
 def _forward_root(state: Any) -> Any:
