@@ -47,6 +47,7 @@ define build_engine
 endef
 
 test: setup $(NATIVE)/build.ninja ## run all tests, of native/ too
+	@native/install-system-packages.sh $(SYSTEM_PYTHON) test || echo "tests of launchers that are missing are skipped"
 	@cmake --build $(NATIVE)
 	@ctest --test-dir $(NATIVE) --output-on-failure
 	@$(BIN)/python -m pytest

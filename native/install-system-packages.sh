@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What the build needs from the system, and nothing that is there already: says what is missing, installs it with apt
-# where it may (root, or sudo that asks nothing), else names the packages. `lint` asks for clang's tools as well.
+# where it may (root, or sudo that asks nothing), else names the packages. `lint` asks for clang's tools as well, `test`
+# for the launchers whose tests are skipped without them.
 #
-#   native/install-system-packages.sh PYTHON [lint]     PYTHON: the interpreter that .venv is (to be) made from
+#   native/install-system-packages.sh PYTHON [lint|test]     PYTHON: the interpreter that .venv is (to be) made from
 set -euo pipefail
 
-python=${1:?usage: $0 PYTHON [lint]}
+python=${1:?usage: $0 PYTHON [lint|test]}
 purpose=${2:-build}
 compiler=${CXX:-g++}
 minimum_gxx=12
@@ -29,6 +30,12 @@ has_header zstd.h || missing+=(libzstd-dev)
 if [ "$purpose" = lint ]; then
   have clang-format || missing+=(clang-format)
   have clang-tidy || missing+=(clang-tidy)
+fi
+if [ "$purpose" = test ]; then
+  have mpirun || missing+=(openmpi-bin)
+  have pdsh || missing+=(pdsh)
+  have ssh || missing+=(openssh-client)
+  [ -x /usr/sbin/sshd ] || have sshd || missing+=(openssh-server)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardprof.analysis.cache import report_of
+from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Result
 from shardprof.errors import ShardprofError
 from shardprof.trace import run as trace_run
@@ -39,7 +40,8 @@ class Run:
     unless something else is said. docs/definitions.md tells what every figure means.
 
     `steps` and `breakdown` are made of `result`; `events`, `collectives` and `hta` read the traces again at each
-    call. Methods that make a frame raise ShardprofError where Polars is not installed.
+    call, `recorded_steps` the records of every step. Methods that make a frame raise ShardprofError where Polars is
+    not installed.
     """
 
     result: Result
@@ -97,11 +99,33 @@ class Run:
         partition_compute_ns, partition_all_gather_ns, ..., partition_idle_ns
                            where wall_ns went, by class: they sum to it; those of communication are what is exposed
         empty              Boolean: the step holds no work
+        counter_...        Float64, in recorded runs: the counters of the rank's process and (counter_gpu_...) of its
+                           GPU, means over the step, of totals the increase; shardprof/trace/counter_names.py has them
         """
         _require("polars", extra="frames")
         from shardprof import tables
 
         return tables.steps(self.result.ranks)
+
+    def recorded_steps(self) -> pl.DataFrame:
+        """A row a step of a rank that `shardprof record` saw, captured or not; none for traces of other tools.
+
+        rank, host         the rank; the node's name (String)
+        step               the step's number
+        begin_ns, wall_ns  begin, since the epoch on the rank's own clock; length
+        data_ns, forward_ns, backward_ns, optimizer_ns
+                           the phases on the main thread; null where they were not seen
+        captured, profiling
+                           Boolean: the profiler recorded the step; it was there, recording or warming up
+        hook_ns            what recording took of it
+        cuda_...           on GPUs, of torch's allocator: cuda_allocated_bytes, cuda_peak_allocated_bytes, ...
+        counter_...        Float64: as in `steps`
+        """
+        _require("polars", extra="frames")
+        from shardprof import tables
+
+        nodes = Nodes(self._run.hosts)
+        return tables.recorded_steps((rank, nodes.recorded_counters(rank)) for rank in self._run.recorded())
 
     def breakdown(self) -> pl.DataFrame:
         """A row a rank: what the time of its whole trace went to. Null where nothing ran in the trace.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -13,13 +13,24 @@ from shardprof.analysis.result import Rank, Step, Total
 from shardprof.engine import ABSENT, UInt32s
 from shardprof.trace.classes import CLASSES
 from shardprof.trace.collectives import Collective
+from shardprof.trace.counters import Float64s
 from shardprof.trace.importers.kineto import KinetoTrace
+from shardprof.trace.run import RankTraces
+from shardprof.trace.schema import StepRecord
+
+T = TypeVar("T")
 
 _WORDS = ("name", "category", "thread")
 _OPTIONAL = ("stream", "correlation", "external_id")
 _EVENT = ("rank", "name", "begin_rel_ns", "end_rel_ns", "base_ns", "category", "thread", *_OPTIONAL)
 
 _STEP_NUMBERS = ("step", "begin_ns", "wall_ns", "busy_ns", "compute_ns", "comm_ns", "overlap_ns")
+_RECORDED: dict[str, pl.DataType] = {
+    **dict.fromkeys(("step", "begin_ns", "wall_ns"), pl.Int64()),
+    **dict.fromkeys(("data_ns", "forward_ns", "backward_ns", "optimizer_ns"), pl.Int64()),
+    **dict.fromkeys(("captured", "profiling"), pl.Boolean()),
+    "hook_ns": pl.Int64(),
+}
 _TOTALS = tuple(field.name for field in dataclasses.fields(Total))
 _SHARES_OF_SPAN = ("busy", "idle", "compute", "comm", "exposed_comm")
 
@@ -41,7 +52,22 @@ def steps(ranks: Iterable[Rank]) -> pl.DataFrame:
         **{_partition_column(name): pl.Int64() for name in CLASSES},
         "empty": pl.Boolean(),
     }
-    return _table(schema, [_step(rank, step) for rank in ranks for step in rank.steps])
+    rows = [_step(rank, step) for rank in ranks for step in rank.steps]
+    counters = sorted({name for row in rows for name in row} - schema.keys())
+    return _table(schema | dict.fromkeys(counters, pl.Float64()), rows)
+
+
+def recorded_steps(ranks: Iterable[tuple[RankTraces, Mapping[str, Float64s]]]) -> pl.DataFrame:
+    """Every step that was recorded of ranks, with what it met by counter."""
+    schema = {"rank": pl.Int64(), "host": pl.String(), **_RECORDED}
+    frames = [pl.DataFrame(schema=schema)]
+    for rank, counters in ranks:
+        rows = [_recorded_step(rank, step) for step in rank.steps]
+        memory = sorted({name for row in rows for name in row} - schema.keys())
+        frame = _table(schema | dict.fromkeys(memory, pl.Int64()), rows)
+        columns = [pl.Series(name, values, nan_to_null=True) for name, values in sorted(_counters(counters).items())]
+        frames.append(frame.with_columns(columns))
+    return pl.concat(frames, how="diagonal")
 
 
 def breakdown(ranks: Iterable[Rank]) -> pl.DataFrame:
@@ -112,7 +138,19 @@ def _categorical(ids: UInt32s, words: Sequence[str], dtype: pl.Categorical) -> p
 def _step(rank: Rank, step: Step) -> dict[str, Any]:
     numbers = {name: getattr(step, name) for name in _STEP_NUMBERS}
     partition = {_partition_column(name): step.partition_ns[name] for name in CLASSES}
-    return {"rank": rank.rank, "host": rank.host, **numbers, **partition, "empty": step.empty}
+    return {"rank": rank.rank, "host": rank.host, **numbers, **partition, "empty": step.empty} | _counters(
+        step.counters
+    )
+
+
+def _recorded_step(rank: RankTraces, step: StepRecord) -> dict[str, Any]:
+    told = {name: getattr(step, name) for name in _RECORDED if name != "wall_ns"}
+    memory = {f"cuda_{name}": value for name, value in step.cuda_memory.items()}
+    return {"rank": rank.rank, "host": rank.host, **told, "wall_ns": step.end_ns - step.begin_ns, **memory}
+
+
+def _counters(values: Mapping[str, T]) -> dict[str, T]:
+    return {f"counter_{name}": value for name, value in values.items()}
 
 
 def _partition_column(name: str) -> str:

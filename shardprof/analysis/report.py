@@ -12,13 +12,14 @@ import numpy as np
 from shardprof.analysis import always_on, breakdown
 from shardprof.analysis.communication import CommunicationTable
 from shardprof.analysis.links import link_bytes
+from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step
 from shardprof.analysis.summary import summarize
 from shardprof.trace.collectives import UNKNOWN, Collectives
 from shardprof.trace.device_doubts import device_doubts
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
-from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, RankRecord, read_lines
+from shardprof.trace.schema import CapturePlan, RankRecord
 from shardprof.trace.step_doubts import step_doubts
 from shardprof.trace.steps import StepWindows, find_steps
 
@@ -38,9 +39,11 @@ def analyse(run: Run) -> Result:
     """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
     table = CommunicationTable()
     doubts = list(run.quality)
+    nodes = Nodes(run.hosts)
     ranks, found, identities = [], list[StepWindows](), []
     for traces in run.ranks(doubts):
-        rank, rank_found, rank_doubts = _analyse_rank(traces, table)
+        rank, rank_found, rank_doubts = _analyse_rank(traces, table, run.record.plan if run.record else None)
+        rank = nodes.with_counters(rank, traces)
         ranks.append(rank)
         found += rank_found
         doubts += rank_doubts
@@ -48,17 +51,20 @@ def analyse(run: Run) -> Result:
     ranks.sort(key=lambda rank: rank.rank)
     step_source = Counter(steps.source for steps in found).most_common(1)[0][0] if found else "none"
     result = Result(
-        source=_source(run, ranks, identities),
+        source=_source(run, ranks, identities, nodes),
         step_source=step_source,
         step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
         ranks=tuple(ranks),
         collectives=table.rows(),
+        notices=nodes.notices(),
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities))),
     )
     return replace(result, summary=summarize(result))
 
 
-def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, list[StepWindows], list[Quality]]:
+def _analyse_rank(
+    traces: RankTraces, table: CommunicationTable, plan: CapturePlan | None
+) -> tuple[Rank, list[StepWindows], list[Quality]]:
     steps: list[Step] = []
     totals, all_found, launched = [], [], []
     doubts = list(traces.quality)
@@ -80,7 +86,7 @@ def _analyse_rank(traces: RankTraces, table: CommunicationTable) -> tuple[Rank, 
     table.add_rank(launched)
     doubts += _collectives_unknown(launched)
     if not traces.traces:
-        doubts.append(_nothing_captured(traces))
+        doubts.append(_nothing_captured(traces, plan))
     rank = Rank(
         rank=traces.rank,
         host=traces.host,
@@ -106,10 +112,14 @@ def _collectives_unknown(launched: list[Collectives]) -> list[Quality]:
     return doubts
 
 
-def _nothing_captured(traces: RankTraces) -> Quality:
+def _nothing_captured(traces: RankTraces, plan: CapturePlan | None) -> Quality:
     message = "no step was captured"
-    if traces.record is not None and traces.steps and not traces.record.windows:
-        message += f": the job ended after {len(traces.steps)} steps; record with --steps to capture earlier ones"
+    if plan is not None and plan.repeat == 0:
+        message += ": the recording was a light one; while such a job runs, `shardprof trigger` captures steps"
+    elif traces.record is not None and traces.steps and not traces.record.windows:
+        message += (
+            f": the job ended after {traces.steps[-1].step + 1} steps; record with --steps to capture earlier ones"
+        )
     return Quality(code="nothing_captured", message=message)
 
 
@@ -175,7 +185,7 @@ def _identity(traces: RankTraces) -> _Identity:
     )
 
 
-def _source(run: Run, ranks: list[Rank], identities: list[_Identity]) -> Source:
+def _source(run: Run, ranks: list[Rank], identities: list[_Identity], nodes: Nodes) -> Source:
     first = next((identity.record for identity in identities if identity.record), None)
     record = run.record
     return Source(
@@ -187,19 +197,19 @@ def _source(run: Run, ranks: list[Rank], identities: list[_Identity]) -> Source:
         device_name=next((identity.device_name for identity in identities if identity.device_name), None),
         world_size=max((identity.world_size or 0 for identity in identities), default=0) or None,
         versions=dict(first.versions) if first else {},
-        hosts=tuple(_host(host, ranks) for host in run.hosts),
+        hosts=tuple(_host(host, ranks, nodes) for host in run.hosts),
         exit_code=record.outcome.exit_code if record and record.outcome else None,
     )
 
 
-def _host(host: HostFolder, ranks: list[Rank]) -> Host:
+def _host(host: HostFolder, ranks: list[Rank], nodes: Nodes) -> Host:
     here = [rank for rank in ranks if rank.host == host.name]
     steps = [step for rank in here for step in rank.steps]
     tx = rx = None
     if steps:
         begin_ns = min(step.begin_ns for step in steps)
         end_ns = max(step.begin_ns + step.wall_ns for step in steps)
-        counters = list(read_lines(CounterRecord, host.folder / COUNTERS_FILE))
+        counters = nodes.counters(host.name)
         tx = link_bytes(counters, begin_ns, end_ns, "tx_bytes")
         rx = link_bytes(counters, begin_ns, end_ns, "rx_bytes")
     return Host(name=host.name, ranks=tuple(rank.rank for rank in here), link_tx_bytes=tx, link_rx_bytes=rx)

@@ -59,7 +59,8 @@ class Step:
     `comm_kind_ns` is each kind's own time, `overlapped_ns` the part of it under compute; kinds may run at once.
 
     `comm_bytes` (payload) and `comm_calls` count the collectives launched in the step, by kind. `empty` marks a
-    step that holds no work; such steps are kept out of medians.
+    step that holds no work; such steps are kept out of medians. `counters` are those of the rank's process and, with
+    "gpu_" before the name, of its GPU: the mean over the step, of a total its increase; only of recorded runs.
     """
 
     step: int
@@ -75,6 +76,7 @@ class Step:
     comm_bytes: dict[str, int | None]
     comm_calls: dict[str, int]
     empty: bool = False
+    counters: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,22 @@ class Host:
     ranks: tuple[int, ...]
     link_tx_bytes: dict[str, int] | None
     link_rx_bytes: dict[str, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something that the counters of a host show and that slows or endangers its `ranks`: a stable `code`, a sentence.
+
+    `steps` are the first and the last step that it met, None where it met none.
+    """
+
+    code: str
+    message: str
+    host: str
+    ranks: tuple[int, ...]
+    begin_ns: int
+    end_ns: int
+    steps: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +296,8 @@ class Result:
     """Everything that a report says. `step_source` tells how steps were found, `step_confidence` from 0 to 1 how sure
     it is that these are the steps (None where there was nothing to find steps in).
 
+    `notices` is what the counters of recorded runs show.
+
     `summary` is None until the other parts are there to be summarised; `clock`, `stragglers` and `findings` are None
     until an analysis across ranks fills them.
     """
@@ -292,6 +312,7 @@ class Result:
     clock: tuple[Any, ...] | None = None
     stragglers: tuple[Any, ...] | None = None
     findings: tuple[Any, ...] | None = None
+    notices: tuple[Notice, ...] = ()
     quality: tuple[Quality, ...] = field(default=())
 
 

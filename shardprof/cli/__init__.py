@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Protocol, cast
 
 from shardprof import __version__
@@ -52,11 +53,16 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _command_names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    modules = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    return sorted(name.replace("_", "-") for name in modules)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def _load(name: str) -> tuple[Command, argparse.ArgumentParser]:
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = _module(name)
     parser = argparse.ArgumentParser(
         prog=f"shardprof {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,8 +74,8 @@ def _load(name: str) -> tuple[Command, argparse.ArgumentParser]:
 def _overview(names: list[str]) -> argparse.ArgumentParser:
     summaries = []
     for name in names:
-        doc = importlib.import_module(f"{__name__}.{name}").__doc__ or ""
-        summaries.append(f"  {name:<10} {doc.splitlines()[0]}")
+        doc = _module(name).__doc__ or ""
+        summaries.append(f"  {name:<12} {doc.splitlines()[0]}")
     parser = argparse.ArgumentParser(
         prog="shardprof",
         description="Where the time of a distributed training went, step by step and rank by rank.\n\n"

@@ -1,12 +1,14 @@
 """Run a training and record it: every step of every rank, and some steps in full detail.
 
 The command runs unchanged: same output, same signals, same exit code. By default 5 steps pass, 2 warm up and steps
-7 to 11 are captured with torch.profiler; begin, end and phases are recorded for every step.
+7 to 11 are captured with torch.profiler; begin, end and phases are recorded for every step. `--mode light` captures
+none, for trainings of days, until `shardprof trigger` asks for some.
 
 examples:
   shardprof record -- torchrun --nproc-per-node 8 train.py
   shardprof record --steps 100:103 --stack -- deepspeed train.py --deepspeed_config zero3.json
   shardprof record --out /shared/run1 -- torchrun --nnodes 2 ... train.py      the same on every node
+  shardprof record --mode light --watchdog 300 -- torchrun --nproc-per-node 8 train.py
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import argparse
 from pathlib import Path
 
 from shardprof.errors import ShardprofError
-from shardprof.record.launch import record
+from shardprof.record.launch import Plan, record
+from shardprof.record.schedule import WARMUP_STEPS
 from shardprof.trace.schema import CapturePlan
 
-WARMUP_STEPS = 2
+DEFAULT_STEPS = "7:12"
+_EXAMPLES = {"--repeat": 2, "--watchdog": 120}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,15 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="the run folder (default: shardprof-runs/<time>-<script>)"
     )
-    parser.add_argument("--steps", metavar="A:B", default="7:12", help="capture steps A to B-1 (default: 7:12)")
-    parser.add_argument("--repeat", metavar="N", default="1", help="capture N such windows, equally apart (default: 1)")
+    parser.add_argument(
+        "--mode", choices=("full", "light"), default="full", help="light: capture no steps unless asked for (see above)"
+    )
+    parser.add_argument("--steps", metavar="A:B", help=f"capture steps A to B-1 (default: {DEFAULT_STEPS})")
+    parser.add_argument("--repeat", metavar="N", help="capture N such windows, equally apart (default: 1)")
     parser.add_argument(
         "--shapes",
         action=argparse.BooleanOptionalAction,
         help="record the shapes of operators' inputs (default: where sizes of collectives need them, without NCCL)",
     )
     parser.add_argument("--stack", action="store_true", help="record Python's call stacks in captured steps")
-    parser.add_argument("--memory", action="store_true", help="record allocations in captured steps")
+    parser.add_argument(
+        "--memory", action="store_true", help="record allocations in captured steps, on GPUs with a snapshot of them"
+    )
+    parser.add_argument("--stacks", action="store_true", help="sample every rank's Python stacks from outside (py-spy)")
+    parser.add_argument(
+        "--watchdog", metavar="SECONDS", help="tell of ranks without progress for so long, with their stacks"
+    )
     parser.add_argument("command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run")
 
 
@@ -43,17 +56,23 @@ def run(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise ShardprofError("there is no command to record", "try `shardprof record -- torchrun train.py`")
-    first_step, end_step = _range(args.steps)
-    plan = CapturePlan(
+    return record(tuple(command), args.out, Plan(capture=_capture_plan(args), stacks=args.stacks))
+
+
+def _capture_plan(args: argparse.Namespace) -> CapturePlan:
+    if args.mode == "light" and (args.steps or args.repeat):
+        raise ShardprofError("--mode light captures no steps by itself", "leave out --steps and --repeat, or --mode")
+    first_step, end_step = _range(args.steps or DEFAULT_STEPS)
+    return CapturePlan(
         first_step=first_step,
         steps=end_step - first_step,
         warmup_steps=min(WARMUP_STEPS, first_step),
-        repeat=_count(args.repeat),
+        repeat=0 if args.mode == "light" else _count("--repeat", args.repeat or "1"),
         shapes=args.shapes,
         stack=args.stack,
         memory=args.memory,
+        watchdog_s=_count("--watchdog", args.watchdog) if args.watchdog else None,
     )
-    return record(tuple(command), args.out, plan)
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -63,7 +82,7 @@ def _range(text: str) -> tuple[int, int]:
     return int(first), int(end)
 
 
-def _count(text: str) -> int:
+def _count(option: str, text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
-        raise ShardprofError(f"--repeat {text} is no number of windows", "try `--repeat 2`")
+        raise ShardprofError(f"{option} {text} is no whole number above 0", f"try `{option} {_EXAMPLES[option]}`")
     return int(text)

@@ -18,16 +18,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
 from shardprof.record import frameworks, hooks
-from shardprof.record.capture import CaptureRanges
 from shardprof.record.claim import RankTakenError, claim
 from shardprof.record.other_profilers import OtherProfilers
-from shardprof.record.patches import report_failures_to, shielded
-from shardprof.record.rank_file import RankFile
+from shardprof.record.permit import permit_reading
+from shardprof.record.record_file import RankFile
 from shardprof.record.recorder import Describe, Recorder
+from shardprof.record.shield import report_failures_to, shielded
 from shardprof.record.steps import Source
+from shardprof.record.window import Companion
 from shardprof.trace.schema import RANK_FILE, CapturePlan, Window, from_json
 
 P = ParamSpec("P")
@@ -114,9 +116,9 @@ class Agent:
         recorder.uses(framework, model, describe)
 
     @ours
-    def show(self, recorder: Recorder, make_ranges: Callable[[], CaptureRanges]) -> None:
+    def show(self, recorder: Recorder, make_companion: Callable[[], Companion]) -> None:
         """A framework has ranges for the captured steps."""
-        recorder.capture.show(make_ranges())
+        recorder.capture.show(make_companion())
 
     @ours
     def make_way(self, recorder: Recorder) -> None:
@@ -151,7 +153,8 @@ class Agent:
         folder, record = claim(self._config)
         rank_file = RankFile(folder / RANK_FILE, record)
         plan = from_json(CapturePlan, self._config["plan"])
-        self.recorder = Recorder(folder, rank_file, plan, self.others, self._say)
+        shielded(permit_reading)(self._config["recorder_pid"])
+        self.recorder = Recorder(Path(self._config["run"]), folder, rank_file, plan, self.others, self._say)
         atexit.register(self.finish)
         if multiprocessing.parent_process() is not None:  # forked ones leave atexit out
             multiprocessing.util.Finalize(None, self.finish, exitpriority=0)

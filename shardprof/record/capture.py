@@ -1,7 +1,7 @@
-"""Captures the planned steps of a rank with torch.profiler; outside its windows nothing of the profiler exists.
+"""Carries out the capture schedule of one rank; outside its windows nothing of the profiler exists.
 
-A window: `prepare` at the first warm-up step, record from `first_step` on with a `ProfilerStep#N` range a step, export
-after the last one. Numbers are the training's own step numbers.
+A window is opened at its first warm-up step, recorded from its first step on with a `ProfilerStep#N` range a step, and
+exported after its last one. Numbers are the training's own step numbers.
 """
 
 from __future__ import annotations
@@ -11,64 +11,75 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
-
-from torch.profiler import ProfilerActivity
-from torch.profiler.profiler import _KinetoProfile
 
 from shardprof.record import groups
 from shardprof.record.compress import Compressor
+from shardprof.record.exit_guard import ExitGuard
+from shardprof.record.memory_history import MemoryHistory
 from shardprof.record.other_profilers import OtherProfilers
-from shardprof.record.ranges import Range
-from shardprof.record.rank_file import RankFile
+from shardprof.record.record_file import RankFile
+from shardprof.record.schedule import PlannedWindow, Schedule
 from shardprof.record.termination import TerminationGuard
+from shardprof.record.window import Companion, OpenWindow
 from shardprof.trace.schema import CapturePlan, Window
 
-
-class CaptureRanges(Protocol):
-    """Ranges that somebody puts into the trace, by patches that are there while it is recorded only."""
-
-    def install(self) -> None:
-        """Recording begins."""
-
-    def remove(self) -> None:
-        """It is over; also called where it never began."""
+NEAR_STEPS = 20
 
 
 class Capture:
-    """The capture plan of one rank, carried out. `recording` is True while the profiler records."""
+    """What one rank captures. `step_begins` is told of every step."""
 
     def __init__(
         self, plan: CapturePlan, folder: Path, rank_file: RankFile, others: OtherProfilers, say: Callable[[str], None]
     ) -> None:
-        self.recording = False
         self._plan = plan
         self._folder = folder
         self._rank_file = rank_file
         self._others = others
         self._say = say
-        self._window = 0
+        self._schedule = Schedule(plan)
+        self._window: OpenWindow | None = None
+        self._opened = 0
         self._step = 0
-        self._profiler: _KinetoProfile | None = None
-        self._step_range: Range | None = None
-        self._ranges: list[CaptureRanges] = [groups.GroupRanges()]
+        self._companions: list[Companion] = [groups.GroupRanges()]
+        if plan.memory:
+            self._companions.append(MemoryHistory(folder, rank_file.note))
         self._compressor = Compressor(self._compressed, self._not_compressed)
         self._termination = TerminationGuard(self._end_window)
+        self._exit = ExitGuard(self._end_window)
 
     @property
     def has_begun(self) -> bool:
         """Has the first window been opened?"""
-        return self._window > 0 or self._profiler is not None
+        return self._opened > 0
 
     @property
     def profiling(self) -> bool:
         """Is the profiler there, recording or warming up?"""
-        return self._profiler is not None
+        return self._window is not None
 
-    def show(self, ranges: CaptureRanges) -> None:
-        """From the next window on the trace has these ranges too."""
-        if type(ranges) not in map(type, self._ranges):
-            self._ranges.append(ranges)
+    @property
+    def recording(self) -> bool:
+        """Does the profiler record?"""
+        return self._window is not None and self._window.recording
+
+    @property
+    def distance(self) -> str:
+        """How far from a window this rank is: "recording", "near" or "far"."""
+        if self._window is not None:
+            return "recording"
+        following = self._schedule.next
+        return "near" if following and following.first_step - self._step <= NEAR_STEPS else "far"
+
+    def show(self, companion: Companion) -> None:
+        """From the next window on it is there too."""
+        if type(companion) not in map(type, self._companions):
+            self._companions.append(companion)
+
+    def ask(self, first_step: int, steps: int) -> None:
+        """Somebody wants these steps captured as well."""
+        if not self._schedule.ask(first_step, steps, self._step):
+            self._tell(f"steps {first_step}-{first_step + steps - 1} cannot be captured any more in step {self._step}")
 
     def step_begins(self, step: int) -> None:
         """Step `step` begins now: start, go on with, or end a window."""
@@ -81,9 +92,9 @@ class Capture:
 
     def make_way(self) -> None:
         """The script's own profiler is about to open: end our window here and keep what it has."""
-        if self._profiler is None:
+        if self._window is None:
             return
-        self._tell(f"the script's own torch.profiler starts in step {self._step}: {self._steps} end there")
+        self._tell(f"the script's own torch.profiler starts in step {self._step}: {self._window.planned} end there")
         with self._termination.held():
             self._keep(self._end_window(), wait=False)
 
@@ -95,82 +106,54 @@ class Capture:
 
     def forget_in_fork(self) -> None:
         """In a forked child: the profiler is the parent's."""
-        self._profiler, self.recording = None, False
-
-    @property
-    def _first_step(self) -> int:
-        return self._plan.first_step + self._window * (self._plan.first_step + self._plan.steps)
-
-    @property
-    def _steps(self) -> str:
-        return f"the captured steps {self._first_step}-{self._first_step + self._plan.steps - 1}"
+        self._window = None
 
     def _change(self, step: int) -> None:
-        self._end_step_range()
+        if self._window is not None:
+            self._window.end_step()
         self._step = step
         if not groups.captures_cuda_graph():  # the profiler synchronizes, which breaks it: the next mark catches up
             self._open_or_close(step)
-        if self.recording:
-            self._step_range = Range(f"ProfilerStep#{step}")
+        if self._window is not None:
+            self._window.begin_step(step)
 
     def _open_or_close(self, step: int) -> None:
-        if self._profiler is not None and step >= self._first_step + self._plan.steps:
+        if self._window is not None and step >= self._window.planned.end_step:
             self._keep(self._end_window(), wait=False)
-        if self._profiler is None and self._is_due(step):
-            self._prepare()
-        if self._profiler is not None and not self.recording and step >= self._first_step:
-            self._start(self._profiler)
+        following = self._schedule.next
+        if self._window is None and following is not None and step >= following.prepare_step:
+            self._open(following)
+        if self._window is not None and not self._window.recording and step >= self._window.planned.first_step:
+            self._window.start()
 
-    def _is_due(self, step: int) -> bool:
-        return self._window < self._plan.repeat and step >= self._first_step - self._plan.warmup_steps
-
-    def _prepare(self) -> None:
+    def _open(self, planned: PlannedWindow) -> None:
+        self._opened += 1
         if self._others.running:
-            self._tell(f"the script runs its own torch.profiler: {self._steps} are left to it")
-            self._window += 1
+            self._tell(f"the script runs its own torch.profiler: {planned} are left to it")
+            self._schedule.leave(planned, self._step)
             return
-        activities = [ProfilerActivity.CPU]
-        if groups.uses_cuda():  # by now a training on a GPU does; one on the CPU would be made to, in every rank
-            activities.append(ProfilerActivity.CUDA)
-        shapes = self._plan.shapes if self._plan.shapes is not None else groups.need_ranges()
-        profiler = _KinetoProfile(
-            activities=activities,
-            record_shapes=shapes,
-            with_stack=self._plan.stack,
-            profile_memory=self._plan.memory,
-        )
-        with self._others.ours():
-            profiler.prepare_trace()
-        self._profiler = profiler
+        self._window = OpenWindow(planned, self._plan, self._companions, self._others)
         self._termination.install()
-
-    def _start(self, profiler: _KinetoProfile) -> None:
-        for ranges in self._ranges:
-            ranges.install()
-        profiler.start_trace()
-        self.recording = True
+        self._exit.install()
 
     def _end_window(self) -> Path | None:
         """Stop the profiler; the file with what it recorded, if it did."""
-        if self._profiler is None:
+        if self._window is None:
             return None
-        profiler, recorded = self._profiler, self.recording
-        first_step, window = self._first_step, self._window
-        self._profiler, self.recording, self._window = None, False, window + 1
-        self._end_step_range()
-        self._remove_ranges()
+        window, self._window = self._window, None
+        recorded = window.recording
+        self._schedule.leave(window.planned, self._step)
         begin_ns = time.monotonic_ns()
         try:
-            if not recorded:
-                profiler.start_trace()  # what was prepared has to be started before it can be stopped
-            profiler.stop_trace()
-            return self._export(profiler, window, first_step, begin_ns) if recorded else None
+            window.stop()
+            return self._export(window, begin_ns) if recorded else None
         finally:
-            self._termination.remove()
+            self._remove_guards()
 
-    def _export(self, profiler: _KinetoProfile, window: int, first_step: int, begin_ns: int) -> Path:
-        path = self._folder / ("trace.json" if window == 0 else f"trace.{window}.json")
-        profiler.export_chrome_trace(str(path))
+    def _export(self, window: OpenWindow, begin_ns: int) -> Path:
+        path = self._folder / ("trace.json" if self._opened == 1 else f"trace.{self._opened - 1}.json")
+        window.export(path)
+        first_step = window.planned.first_step
         if self._step == first_step:
             self._rank_file.note(
                 f"the capture ended inside step {first_step}, its first: {path.name} has no whole step"
@@ -182,33 +165,30 @@ class Capture:
         )
         return path
 
-    def _remove_ranges(self) -> None:
-        for ranges in self._ranges:
-            ranges.remove()
-
     def _give_up(self) -> None:
         """This window failed: go on as if it were over."""
-        if self._profiler is not None:
-            self._termination.remove()
-        self._remove_ranges()
-        self._profiler, self.recording = None, False
-        self._window += 1
+        window, self._window = self._window, None
+        failed = window.planned if window is not None else self._schedule.next
+        if failed is not None:
+            self._schedule.leave(failed, self._step)
+        if window is not None:
+            self._remove_guards()
+            window.remove_companions()
+
+    def _remove_guards(self) -> None:
+        self._termination.remove()
+        self._exit.remove()
 
     def _keep(self, trace: Path | None, *, wait: bool) -> None:
         if trace is not None:
             self._compressor.put(trace, wait=wait)
-
-    def _end_step_range(self) -> None:
-        step_range, self._step_range = self._step_range, None
-        if step_range is not None:
-            step_range.close()
 
     def _compressed(self, plain: Path, packed: Path) -> None:
         for window in self._rank_file.record.windows:
             if window.file == plain.name:
                 self._rank_file.put_window(dataclasses.replace(window, file=packed.name), instead_of=window)
 
-    def _not_compressed(self, plain: Path, error: OSError) -> None:
+    def _not_compressed(self, plain: Path, error: Exception) -> None:
         with contextlib.suppress(OSError):  # of the same cause
             self._rank_file.note(f"{plain.name} stays uncompressed: {error}")
 

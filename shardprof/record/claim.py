@@ -1,4 +1,4 @@
-"""Which rank is this process, and is it the first to say so? One file per rank and restart decides."""
+"""Which rank is this process, and is it the first to say so? One file per rank and attempt decides."""
 
 from __future__ import annotations
 
@@ -6,40 +6,54 @@ import os
 import platform
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from shardprof.record import groups
-from shardprof.trace.schema import RankRecord, RunFolder
+from shardprof.record import groups, identity, launched
+from shardprof.record.launched import Place
+from shardprof.trace.schema import RankRecord, RunFolder, read_whole, to_json
 
 
 class RankTakenError(Exception):
     """Another process of the job has the rank; the message says which."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The process that took a rank. `process` and `launches` tell whether another one may take its place."""
+
+    host: str
+    pid: int
+    process: str
+    restarts: int
+    launches: tuple[str, ...]
+
+    def may_succeed(self, earlier: Claim) -> bool:
+        """An elastic job starts a rank again, here or on another node: the earlier process is no more.
+
+        On nodes where no rank has failed the number of restarts stays as it is.
+        """
+        is_again = self.restarts > earlier.restarts or not set(self.launches).isdisjoint(earlier.launches)
+        return is_again and not identity.is_alive(earlier.process)
+
+
 def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
     """The folder and the first record of this process's rank. Raises RankTakenError."""
-    rank = _rank()
-    folder = RunFolder(Path(config["run"])).rank(rank)
+    place = _place()
+    host = config["host"] if identity.of_node() == config["node"] else platform.node().split(".")[0]
+    folder = RunFolder(Path(config["run"])).rank(place.rank)
     folder.mkdir(parents=True, exist_ok=True)
-    restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    try:
-        descriptor = os.open(folder / f"claim.{restart}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        owner = (folder / f"claim.{restart}").read_text().strip()  # empty while it is being written
-        raise RankTakenError(f"rank {rank} is another process's ({owner or 'host and pid unknown'})") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{config['host']} {os.getpid()}\n")
-    if restart:
-        _put_aside(folder, f"attempt-{restart - 1}")
+    if attempt := _take(folder, _own_claim(host)):
+        _put_aside(folder, f"attempt-{attempt - 1}")
     record = RankRecord(
-        rank=rank,
-        world_size=world_size(),
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-        host=config["host"],
+        rank=place.rank,
+        world_size=place.world_size,
+        local_rank=place.local_rank,
+        host=host,
         pid=os.getpid(),
         device=device(),
         started_ns=time.time_ns(),
@@ -50,12 +64,20 @@ def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
 
 def world_size() -> int:
     """How many ranks the job has."""
-    return dist.get_world_size() if groups.is_distributed() else int(os.environ.get("WORLD_SIZE", "1"))
+    return _place().world_size
 
 
 def device() -> str:
     """What the rank computes on, as far as it has begun to."""
     return "cuda" if groups.uses_cuda() else "cpu"
+
+
+def device_uuid() -> str | None:
+    """The GPU that this process computes on, as NVML writes it. None without one, with ROCm and with an older torch."""
+    if not groups.uses_cuda() or torch.version.cuda is None:
+        return None
+    uuid = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
+    return None if uuid is None else f"GPU-{uuid}"
 
 
 def versions() -> dict[str, str]:
@@ -69,10 +91,50 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _rank() -> int:
-    if "RANK" in os.environ:
-        return int(os.environ["RANK"])
-    return dist.get_rank() if groups.is_distributed() else 0
+def _place() -> Place:
+    """RANK goes before the process group, the process group before what other launchers say."""
+    place = launched.place()
+    if not groups.is_distributed():
+        return place
+    rank = place.rank if "RANK" in os.environ else dist.get_rank()
+    return Place(rank, dist.get_world_size(), place.local_rank)
+
+
+def _own_claim(host: str) -> Claim:
+    return Claim(
+        host=host,
+        pid=os.getpid(),
+        process=identity.of_process(os.getpid()),
+        restarts=launched.restarts(),
+        launches=launched.launches(),
+    )
+
+
+def _take(folder: Path, own: Claim) -> int:
+    """Which attempt of the rank this is, now that it is ours; the attempts before have a file each."""
+    attempt = len(list(folder.glob("claim.*")))
+    earlier = _read(folder / f"claim.{attempt - 1}") if attempt else None
+    if attempt and not (earlier and own.may_succeed(earlier)):
+        raise _taken(folder, earlier)
+    try:
+        descriptor = os.open(folder / f"claim.{attempt}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        raise _taken(folder, _read(folder / f"claim.{attempt}")) from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(to_json(own))
+    return attempt
+
+
+def _read(path: Path) -> Claim | None:
+    try:
+        return read_whole(Claim, path)
+    except (OSError, ValueError, TypeError):
+        return None  # being written at this moment
+
+
+def _taken(folder: Path, owner: Claim | None) -> RankTakenError:
+    who = f"{owner.host} {owner.pid}" if owner else "host and pid unknown"
+    return RankTakenError(f"rank {int(folder.name)} is another process's ({who})")
 
 
 def _put_aside(folder: Path, name: str) -> None:

@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 from shardprof import __version__
-from shardprof.record import environment, node
-from shardprof.trace.schema import CapturePlan, RunFolder, RunRecord, read_whole, to_json
+from shardprof.record import environment, identity, node
+from shardprof.trace.request import make_request_file
+from shardprof.trace.schema import HOST_FILE, CapturePlan, RunFolder, RunRecord, read_whole, to_whole_json
 
 RUNS_FOLDER = "shardprof-runs"
+CLAIMING_S = 2.0  # between claiming its folder and saying which node it is a recorder needs milliseconds
 
 
 def join_run(out: Path | None, command: tuple[str, ...], plan: CapturePlan) -> RunFolder:
@@ -40,6 +42,24 @@ def claim_host(run: RunFolder) -> str:
         except FileExistsError:
             number += 1
             name = f"{hostname}-{number}"
+
+
+def first_on_node(run: RunFolder, host: str) -> str:
+    """The recorder that samples this node: with one in each task of a job there are several, this is `host`."""
+    for folder in _in_order(run.host_folders()):
+        if folder.name == host:
+            break
+        end = time.monotonic() + CLAIMING_S
+        while not (folder / HOST_FILE).exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        if node.is_alive(folder) and node.identity_in(folder) == identity.of_node():
+            return folder.name
+    return host
+
+
+def _in_order(hosts: list[Path]) -> list[Path]:
+    """As they were claimed: `a`, `a-2`, ..., `a-10`."""
+    return sorted(hosts, key=lambda host: (len(host.name), host.name))
 
 
 def launcher_of(command: tuple[str, ...]) -> str:
@@ -73,7 +93,8 @@ def _make_or_join(root: Path, command: tuple[str, ...], plan: CapturePlan) -> bo
         environment=environment.allowed(os.environ),
     )
     with os.fdopen(descriptor, "w") as file:
-        file.write(to_json(record) + "\n")
+        file.write(to_whole_json(record))
+    make_request_file(root)
     return True
 
 

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from shardprof.errors import ShardprofError
 from shardprof.record import inject, join, node, summary
 from shardprof.record.counters import open_sources
 from shardprof.record.job import run_job
+from shardprof.record.record_file import RecordFile
 from shardprof.record.sampler import Sampler
-from shardprof.trace.schema import COUNTERS_FILE, HOST_FILE, CapturePlan, Outcome, write_whole
+from shardprof.record.shield import report_failures_to, shielded
+from shardprof.record.stacks import StackRecorder
+from shardprof.record.watchdog import Watchdog
+from shardprof.trace.place import PLACE_FILE, read_place
+from shardprof.trace.request import REQUEST_FILE
+from shardprof.trace.schema import COUNTERS_FILE, HOST_FILE, CapturePlan, Outcome
 
 
-def record(command: tuple[str, ...], out: Path | None, plan: CapturePlan) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to record: the ranks' part, and whether Python's stacks are sampled from outside as well."""
+
+    capture: CapturePlan
+    stacks: bool = False
+
+
+def record(command: tuple[str, ...], out: Path | None, plan: Plan) -> int:
     """Run `command` recorded; its exit code. Raises ShardprofError where there is nothing that could be run."""
     if shutil.which(command[0]) is None:
         raise ShardprofError(f"{command[0]}: no such program", "check its name and PATH")
@@ -29,57 +44,73 @@ def record(command: tuple[str, ...], out: Path | None, plan: CapturePlan) -> int
     return recording.run()
 
 
+class Beside(Protocol):
+    """What runs in the recorder's process while the job does."""
+
+    def start(self) -> None:
+        """The job has begun."""
+
+    def stop(self) -> None:
+        """The job is over."""
+
+
 class Recording:
     """One node's part of a run: its host folder, its samples, its outcome. Making it claims the folder."""
 
-    def __init__(self, command: tuple[str, ...], out: Path | None, plan: CapturePlan) -> None:
+    def __init__(self, command: tuple[str, ...], out: Path | None, plan: Plan) -> None:
         self._command = command
-        self._run = join.join_run(out, command, plan)
+        self._run = join.join_run(out, command, plan.capture)
         if out is not None and self._run.root != out.absolute():
             say(f"{out} holds a run that is over: recording into {self._run.root}")
-        host = join.claim_host(self._run)
-        self._folder = self._run.host(host)
-        self._record = node.describe(host)
-        self._write()
-        bootstrap = inject.write_bootstrap(self._run, host, plan)
+        name = join.claim_host(self._run)
+        self._folder = self._run.host(name)
+        self._host = RecordFile(self._folder / HOST_FILE, node.describe(name))
+        report_failures_to(lambda what, error: self._note(f"{what}: {error!r}"))
+        host = join.first_on_node(self._run, name)
+        bootstrap = inject.write_bootstrap(self._run, name, host, plan.capture)
         self._environment = inject.environment_with(bootstrap, os.environ)
-        sources = open_sources(self._run, host, self._note)
-        self._sampler = Sampler(self._folder / COUNTERS_FILE, sources, lambda: True, self._note)
-        self._record = dataclasses.replace(
-            self._record, devices=tuple(device for source in sources for device in source.devices)
-        )
-        self._write()
+        sources = open_sources(self._run, host, self._note) if host == name else []
+        self._sampler = Sampler(self._folder / COUNTERS_FILE, sources, self._captures, self._note)
+        self._beside: list[Beside] = [self._sampler]
+        if plan.stacks and host == name:
+            self._beside.append(StackRecorder(self._run, host, self._note))
+        if plan.capture.watchdog_s is not None and host == name:
+            self._beside.append(Watchdog(self._run, host, plan.capture.watchdog_s, say, self._note))
+        devices = tuple(device for source in sources for device in source.devices)
+        self._host.update(devices=devices, beside=None if host == name else host)
 
     def run(self) -> int:
         """Run the job; its exit code."""
         try:
-            exit_code = run_job(self._command, self._environment, while_running=self._start_sampling)
+            exit_code = run_job(self._command, self._environment, while_running=self._start_beside)
         except ShardprofError:
             self._discard()
             raise
+        for companion in self._beside:
+            shielded(companion.stop)()
         try:
             self._finish(exit_code)
         except Exception as error:
             say(f"the end of the run is not recorded: {_why(error)}")
         return exit_code
 
-    def _start_sampling(self) -> None:
-        try:
-            self._sampler.start()
-        except RuntimeError as error:  # no thread to be had
-            self._note(f"counters are missing: {error}")
+    def _start_beside(self) -> None:
+        for companion in self._beside:
+            shielded(companion.start)()
+
+    def _captures(self) -> bool:
+        """Does a rank of this job capture steps, or will it soon? Until they say where they are they will."""
+        places = [read_place(folder / PLACE_FILE) for folder in self._run.rank_folders()]
+        return not places or any(place is not None and place.capture != "far" for place in places)
 
     def _finish(self, exit_code: int) -> None:
-        self._sampler.stop()
-        for note in summary.agent_notes(self._run, self._record.name):
+        name = self._host.record.name
+        for note in summary.agent_notes(self._run, name):
             self._note(note)
         outcome = Outcome(exit_code=exit_code, ended_ns=time.time_ns())
-        self._record = dataclasses.replace(
-            self._record, outcome=outcome, counter_costs=self._sampler.costs(self._record.name)
-        )
-        self._write()
-        for note in self._record.notes:
+        for note in self._host.record.notes:
             say(note)
+        self._host.update(outcome=outcome, counter_costs=self._sampler.costs(name))
         for line in summary.lines(self._run, summary.complete(self._run)):
             say(line)
 
@@ -87,22 +118,22 @@ class Recording:
         """The job never began: leave no run behind."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if not self._run.host_folders():
-            self._run.run_file.unlink(missing_ok=True)
+            for file in (self._run.run_file, self._run.root / REQUEST_FILE):
+                file.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # the folder may hold what is not ours
                 self._folder.parent.rmdir()
                 self._run.root.rmdir()
 
     def _note(self, text: str) -> None:
-        self._record = dataclasses.replace(self._record, notes=(*self._record.notes, text))
-
-    def _write(self) -> None:
-        write_whole(self._folder / HOST_FILE, self._record)
+        with contextlib.suppress(OSError):  # it stays in memory, for the end
+            self._host.note(text)
 
 
 def say(text: str) -> None:
     """A line for the user. The job's own output is never touched."""
-    sys.stderr.write(f"shardprof: {text}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        sys.stderr.write(f"shardprof: {text}\n")
+        sys.stderr.flush()
 
 
 def _run_unrecorded(command: tuple[str, ...], why: str) -> int:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from pathlib import Path
 
 import psutil
 
+from shardprof.record import identity
 from shardprof.trace.schema import COUNTERS_FILE, HOST_FILE, HostRecord, read_whole
 
 SILENCE_S = 60.0  # a live recorder writes a sample several times a second
-
-
-def identity() -> str:
-    """The same for two processes exactly if they share name, kernel and network: containers of one machine differ."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    network = Path("/proc/self/ns/net").stat().st_ino
-    return f"{platform.node()}/{boot}/{network}"
 
 
 def is_alive(folder: Path) -> bool:
@@ -29,9 +22,17 @@ def is_alive(folder: Path) -> bool:
         return is_fresh(folder)  # claimed a moment ago, or killed right then
     if host.outcome is not None:
         return False
-    if host.identity == identity():
+    if host.identity == identity.of_node():
         return bool(psutil.pid_exists(host.launcher_pid))
     return is_fresh(folder / COUNTERS_FILE) or is_fresh(folder / HOST_FILE)
+
+
+def identity_in(folder: Path) -> str | None:
+    """Which node the recorder of this host folder is on, as far as that can be read."""
+    try:
+        return read_whole(HostRecord, folder / HOST_FILE).identity
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def is_fresh(path: Path) -> bool:
@@ -46,7 +47,7 @@ def describe(name: str) -> HostRecord:
     """This machine, with this process as its recorder."""
     return HostRecord(
         name=name,
-        identity=identity(),
+        identity=identity.of_node(),
         launcher_pid=os.getpid(),
         cpu_count=len(os.sched_getaffinity(0)),
         memory_bytes=psutil.virtual_memory().total,

@@ -1,48 +1,17 @@
-"""How shardprof looks at a function of torch: callbacks around each call, which can neither change nor break it.
-
-Whatever a callback raises ends here and is told to `report_failures_to`. SHARDPROF_FAULT names callbacks that are to
-fail ("Agent.begin,Agent.end", or "all"): the tests' way to show that none of them can harm a job.
-"""
+"""How shardprof looks at a function of torch: callbacks around each call, which can neither change nor break it."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from shardprof.record.shield import shielded
+
 Function = Callable[..., Any]
 Callback = Callable[..., Any]
-
-FAULTS = frozenset(filter(None, os.environ.get("SHARDPROF_FAULT", "").split(",")))
-
-_listeners: list[Callable[[str, Exception], None]] = []
-
-
-def report_failures_to(failed: Callable[[str, Exception], None]) -> None:
-    """From now on `failed` hears of every callback that raises."""
-    _listeners[:] = [failed]
-
-
-def shielded(callback: Callback) -> Callback:
-    """`callback`, returning None where it would raise."""
-    name = callback.__qualname__.replace(".<locals>", "")
-    action = _faulty(name) if FAULTS & {name, "all"} else callback
-
-    @functools.wraps(callback)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return action(*args, **kwargs)
-        except Exception as error:
-            with contextlib.suppress(Exception):
-                for listener in _listeners:
-                    listener(name, error)
-            return None
-
-    return call
 
 
 def watch(
@@ -91,10 +60,3 @@ def watched(
                 see_after(token)
 
     return call
-
-
-def _faulty(name: str) -> Callback:
-    def fail(*_args: Any, **_kwargs: Any) -> None:
-        raise RuntimeError(f"a fault asked for in {name}")
-
-    return fail

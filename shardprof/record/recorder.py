@@ -13,11 +13,14 @@ import torch
 
 from shardprof.record import claim, groups
 from shardprof.record.capture import Capture
+from shardprof.record.cuda_memory import allocator_state
+from shardprof.record.housekeeper import Housekeeper
 from shardprof.record.other_profilers import OtherProfilers
 from shardprof.record.ranges import Range
-from shardprof.record.rank_file import RankFile
+from shardprof.record.record_file import RankFile
 from shardprof.record.steps import DATA, Marker, Source, StepClock
 from shardprof.trace.journal import Journal
+from shardprof.trace.place import BETWEEN, ENDED, Place
 from shardprof.trace.schema import STEPS_FILE, CapturePlan, read_steps, to_json
 
 Describe = Callable[[Any], dict[str, Any]]
@@ -38,7 +41,13 @@ class Recorder:
     """What the agent has once its process is a rank. It follows the thread that claimed the rank, no other."""
 
     def __init__(
-        self, folder: Path, rank_file: RankFile, plan: CapturePlan, others: OtherProfilers, say: Callable[[str], None]
+        self,
+        run: Path,
+        folder: Path,
+        rank_file: RankFile,
+        plan: CapturePlan,
+        others: OtherProfilers,
+        say: Callable[[str], None],
     ) -> None:
         self.rank_file = rank_file
         self.clock = StepClock()
@@ -48,6 +57,8 @@ class Recorder:
         self._thread = threading.get_ident()
         self._steps_path = folder / STEPS_FILE
         self._journal = Journal(self._steps_path, MOST_STEP_BYTES)
+        self._at = (0, BETWEEN, self.clock.now_ns)
+        self._housekeeper = Housekeeper(run, folder, plan.watchdog_s, self._place)
         self._phase_range: Range | None = None
         self._just_stepped: object | None = None
         self._mark_is_due = False
@@ -59,8 +70,10 @@ class Recorder:
         if threading.get_ident() != self._thread:
             return
         self._begin_run()
-        is_outermost = self.clock.begin(phase)
-        if is_outermost and self.capture.recording and phase != DATA:  # the DataLoader has a range of its own
+        if not self.clock.begin(phase):
+            return
+        self._is_at(phase)
+        if self.capture.recording and phase != DATA:  # the DataLoader has a range of its own
             self._phase_range = Range(f"shardprof::{phase}")
 
     def end(self) -> None:
@@ -71,6 +84,8 @@ class Recorder:
         self._just_stepped = None
         if self._mark_is_due:
             self.mark()
+        else:
+            self._is_at(BETWEEN)
 
     def optimizer_stepped(self, optimizer: object) -> None:
         """An optimizer has done its step, or GradScaler in its place; within one phase it counts once."""
@@ -106,21 +121,38 @@ class Recorder:
         self._mark_is_due = False
         self._end_range()
         record = self.clock.mark(
-            captured=self.capture.recording, profiling=self.capture.profiling, hook_ns=self.hook_ns
+            captured=self.capture.recording,
+            profiling=self.capture.profiling,
+            hook_ns=self.hook_ns,
+            cuda_memory=allocator_state(),
         )
         self.hook_ns = 0
         try:
             self._journal.append(to_json(record))
         except OSError as error:
             self.rank_file.dropped(f"steps are missing in {STEPS_FILE}: {error}")
+        if jump_ns := self.clock.jump_ns():
+            self.rank_file.note(f"the clock was stepped by {jump_ns / 1e9:+.3f} s in step {record.step}")
         if record.step == 0:
             self._describe()
+        if request := self._housekeeper.take_request():
+            self.capture.ask(request.first_step, request.steps)
         self.capture.step_begins(self.clock.step)
+        self._is_at(BETWEEN)
 
     def finish(self) -> None:
         """The process ends."""
         self._end_range()
         self.capture.finish()
+        self._is_at(ENDED)
+        self._housekeeper.stop()
+
+    def _is_at(self, phase: str) -> None:
+        self._at = (self.clock.step, phase, self.clock.now_ns)
+
+    def _place(self) -> Place:
+        step, phase, since_ns = self._at
+        return Place(step=step, phase=phase, since_ns=since_ns, capture=self.capture.distance)
 
     def _begin_run(self) -> None:
         if not self._has_begun:
@@ -149,6 +181,7 @@ class Recorder:
         """By now lazy initialisation is over: devices, groups and shards are what they stay."""
         known = {
             "device": claim.device(),
+            "device_uuid": claim.device_uuid(),
             "world_size": claim.world_size(),
             "versions": claim.versions(),
             "process_groups": groups.process_groups(),

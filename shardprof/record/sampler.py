@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardprof.record.counters import Source
+from shardprof.record.shield import shielded
 from shardprof.trace.journal import Journal
 from shardprof.trace.schema import CounterCost, CounterRecord, to_json
 
@@ -74,6 +75,7 @@ class Sampler:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
+    @shielded
     def _run(self) -> None:
         try:
             with Journal(self._path, MOST_BYTES) as journal:

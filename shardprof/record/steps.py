@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from shardprof.trace.schema import StepRecord
 
+LEAST_JUMP_NS = 20_000_000  # less may pass between reading two clocks on a busy machine
 PHASES = DATA, FORWARD, BACKWARD, OPTIMIZER = "data", "forward", "backward", "optimizer"
 
 
@@ -21,6 +22,7 @@ class StepClock:
     def __init__(self) -> None:
         now_ns = time.monotonic_ns()
         self._offset_ns = time.time_ns() - now_ns
+        self._jumped_ns = 0
         self.step = 0
         self._begin_ns = now_ns
         self._started = False
@@ -29,6 +31,19 @@ class StepClock:
         self._open_ns = now_ns
         self._quiet_since_ns = now_ns
         self._forward_seen = False
+
+    @property
+    def now_ns(self) -> int:
+        """Unix time, by a clock that nobody can step."""
+        return time.monotonic_ns() + self._offset_ns
+
+    def jump_ns(self) -> int:
+        """By how much the machine's clock has been stepped since the last call."""
+        jump_ns = time.time_ns() - self.now_ns - self._jumped_ns
+        if abs(jump_ns) < LEAST_JUMP_NS:
+            return 0
+        self._jumped_ns += jump_ns
+        return jump_ns
 
     @property
     def depth(self) -> int:
@@ -75,7 +90,7 @@ class StepClock:
         if records:
             self.step, self._begin_ns = 0, records[0].begin_ns - self._offset_ns
 
-    def mark(self, *, captured: bool, profiling: bool, hook_ns: int) -> StepRecord:
+    def mark(self, *, captured: bool, profiling: bool, hook_ns: int, cuda_memory: dict[str, int]) -> StepRecord:
         """The step ends now and the next one begins."""
         now_ns = time.monotonic_ns()
         record = StepRecord(
@@ -89,6 +104,7 @@ class StepClock:
             captured=captured,
             profiling=profiling,
             hook_ns=hook_ns,
+            cuda_memory=cuda_memory,
         )
         self.step += 1
         self._begin_ns = self._quiet_since_ns = now_ns

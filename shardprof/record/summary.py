@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shardprof.record.inject import AGENT_LOG
+from shardprof.trace.live import live_ranks
 from shardprof.trace.schema import (
     HOST_FILE,
     RANK_FILE,
@@ -28,6 +29,7 @@ from shardprof.trace.schema import (
     read_whole,
     write_whole,
 )
+from shardprof.words import plural
 
 R = TypeVar("R")
 MIN_STEPS = 5
@@ -76,17 +78,18 @@ def lines(run: RunFolder, record: RunRecord) -> Iterator[str]:
             "it ended before training, does not use torch, or runs Python with -I or -E, which ignores PYTHONPATH"
         )
         return
-    ranks = list(_read(RankRecord, [folder / RANK_FILE for folder in run.rank_folders()]))
-    steps = max(len(_steps(run, rank)) for rank in ranks)
-    yield f"recorded {_count(len(ranks), 'rank')}, {_count(steps, 'step')}, {_captured(ranks)}{_cost(record)}"
+    live = live_ranks(run)
+    ranks = [rank.record for rank in live]
+    steps = max((rank.steps[-1].step + 1 for rank in live if rank.steps), default=0)
+    yield f"recorded {plural(len(ranks), 'rank')}, {plural(steps, 'step')}, {_captured(ranks)}{_cost(record)}"
     if steps == 0:
         yield "no step end was seen: if the job did train, call shardprof.step() in its loop, once a step"
-    elif not any(rank.windows for rank in ranks) and steps <= record.plan.first_step:
+    elif record.plan.repeat and not any(rank.windows for rank in ranks) and steps <= record.plan.first_step:
         captured = max(1, min(steps, record.plan.steps))
         first = max(0, min(steps, record.plan.first_step) - captured)
         yield f"the capture was to begin at step {record.plan.first_step}: try `--steps {first}:{first + captured}`"
     if record.dropped_records:
-        yield f"{_count(record.dropped_records, 'record')} lost: {'; '.join(_notes(ranks))}"
+        yield f"{plural(record.dropped_records, 'record')} lost: {'; '.join(_notes(ranks))}"
     yield f"next: shardprof report {_shown(run.root)}"
 
 
@@ -108,10 +111,6 @@ def _cost(record: RunRecord) -> str:
     if record.always_on_share is None:
         return ""
     return f"; always-on part {100 * record.always_on_share:.2f} % of step time"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _shown(path: Path) -> str:

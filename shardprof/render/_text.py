@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|\w?s\b|\w?B\b)")
 _NO_BREAK = "\u00a0"
-_MOST_RUNS = 6
 
 
 def printable(text: str) -> str:
     """The text with everything that a terminal would obey or not show (escape sequences, line breaks, marks that
     turn the direction of writing, broken characters) written as an escape: `\\x1b`."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def numbers(values: Iterable[int]) -> str:
-    """Numbers with their runs drawn together: "1-4, 7"; of very many runs the first."""
-    runs: list[list[int]] = []
-    for value in sorted(set(values)):
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    shown = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:_MOST_RUNS]]
-    return ", ".join(shown) + (", ..." if len(runs) > _MOST_RUNS else "")
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: "1 step", "8 ranks"."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def pack(fields: Sequence[str], separator: str, width: int) -> list[str]:

@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardprof.analysis.result import GROUPS, Result, StepsSummary, Summary
+from shardprof.analysis.result import GROUPS, Notice, Result, StepsSummary, Summary
 from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
-from shardprof.render._text import numbers, plural
 from shardprof.render._verdict import verdict
 from shardprof.render._words import class_name, duration, size
 from shardprof.trace.schema import CapturePlan
+from shardprof.words import numbers, plural
 
 GROUP_NAMES = {"communication": "exposed communication"}
 _WORTH_A_COLUMN = 0.005
@@ -44,6 +44,7 @@ class View:
     recorded: Table | None
     slowest: str
     links: tuple[str, ...]
+    notices: tuple[str, ...]
     doubts: tuple[str, ...]
     next_commands: tuple[tuple[str, str], ...]
 
@@ -66,9 +67,17 @@ def view(result: Result) -> View:
         recorded=recorded_table(result.ranks),
         slowest=_slowest(steps, result) if steps and summary.window == "step" else "",
         links=_links(result),
+        notices=tuple(_noticed(notice) for notice in result.notices),
         doubts=_doubts(result, summary),
         next_commands=_next_commands(result, summary),
     )
+
+
+def _noticed(notice: Notice) -> str:
+    if notice.steps is None:
+        return notice.message
+    first, last = notice.steps
+    return f"{notice.message}, in step{'' if first == last else 's'} {numbers(range(first, last + 1))}"
 
 
 def _worth_a_column(group: str, summary: Summary) -> bool:

@@ -39,9 +39,10 @@ def _lines(report: View) -> Iterator[str]:
             yield from _paragraph([_escaped(note) for note in table.notes])
     slowest = [f"slowest step: {report.slowest}"] if report.slowest else []
     links = [f"links: {line}" for line in report.links]
+    notices = [f"noticed: {line}" for line in report.notices]
     doubts = [f"doubtful: {line}" for line in report.doubts]
     commands = [f"- next: {_code(command)} {_escaped(why)}" for command, why in report.next_commands]
-    yield from _paragraph([*(f"- {_escaped(line)}" for line in (*slowest, *links, *doubts)), *commands])
+    yield from _paragraph([*(f"- {_escaped(line)}" for line in (*slowest, *links, *notices, *doubts)), *commands])
 
 
 def _paragraph(lines: Sequence[str]) -> list[str]:

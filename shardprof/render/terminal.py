@@ -110,6 +110,7 @@ def _remarks(report: View, width: int) -> Iterator[Text]:
     labelled = (
         ("slowest step", "cyan", [report.slowest] if report.slowest else []),
         ("links", "cyan", report.links),
+        ("noticed", "yellow", report.notices),
         ("doubtful", "yellow", report.doubts),
     )
     column = max([len("next"), *(len(label) for label, _, remarks in labelled if remarks)]) + _INDENT

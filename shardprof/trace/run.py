@@ -115,6 +115,12 @@ class Run:
             places = ", ".join(str(path) for path in self.paths)
             raise UnreadableTraceError(f"none of the files in {places} is a trace", "name a trace or a run folder")
 
+    def recorded(self) -> Iterator[RankTraces]:
+        """Every rank of a recorded run with what was always recorded of it; its traces are not read."""
+        for source in self._sources:
+            if source.rank is not None and source.steps_file is not None:
+                yield _rank_traces(source, source.rank, [], [], {})
+
     def inputs(self) -> list[Place]:
         """Every file that what is told of the run depends on."""
         traces = [file for source in self._sources for file in source.trace_files]
@@ -139,7 +145,7 @@ def load(paths: Sequence[str | os.PathLike[str]], reading: Reading = USUAL_READI
     Raises ShardprofError where there is nothing to read.
     """
     try:
-        runs = [_load_one(place(path), reading) for path in paths or [_newest_run()]]
+        runs = [_load_one(place(path), reading) for path in paths or [newest_run()]]
     except OSError as error:
         raise ShardprofError(f"{error.filename} cannot be read: {error.strerror}", "look at its permissions") from error
     if len(runs) == 1:
@@ -155,7 +161,8 @@ def load(paths: Sequence[str | os.PathLike[str]], reading: Reading = USUAL_READI
     )
 
 
-def _newest_run() -> Path:
+def newest_run() -> Path:
+    """The run under shardprof-runs/ that was written to last. Raises ShardprofError where there is none."""
     runs = _runs_in(RUNS_FOLDER)
     if not runs:
         raise ShardprofError(
@@ -212,7 +219,8 @@ def _recorded(path: Path, reading: Reading) -> Run:
         raise ShardprofError(
             f"{path} is a run in which no rank was recorded", "its run.json and the recording's last lines say why"
         )
-    hosts = [_host(host_folder) for host_folder in folder.host_folders()]
+    recorders = [_host(host_folder) for host_folder in folder.host_folders()]
+    hosts = [host for host in recorders if host.record is None or host.record.beside is None]
     return Run(
         paths=(path,),
         record=record,

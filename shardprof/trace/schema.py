@@ -15,12 +15,13 @@ Times are nanoseconds since the Unix epoch on the rank's own clock, sizes are by
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from shardprof.trace.journal import read_text_lines
 
@@ -37,7 +38,9 @@ class CapturePlan:
     """Which steps torch.profiler captures, and with what detail.
 
     Steps `first_step` .. `first_step + steps - 1` are captured after `warmup_steps`; with `repeat` > 1 the same
-    pass/warm-up/capture cycle runs again from there. `shapes` None means: where sizes need it (no NCCL).
+    pass/warm-up/capture cycle runs again from there, with 0 nothing is captured unless it is asked for while the job
+    runs. `shapes` None means: where sizes need it (no NCCL). With `watchdog_s` a rank that makes no progress for so
+    long keeps what torch's flight recorder knows.
     """
 
     first_step: int = 7
@@ -47,6 +50,7 @@ class CapturePlan:
     shapes: bool | None = None
     stack: bool = False
     memory: bool = False
+    watchdog_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,8 @@ class CounterCost:
 class HostRecord:
     """One node: who it is, what was sampled there, how its part of the job ended (None: still running or killed).
 
-    `identity` tells two nodes of one name apart; `launcher_pid` is the recorder's process on it.
+    `identity` tells two nodes of one name apart; `launcher_pid` is the recorder's process on it. Where a node has a
+    recorder in each task, `beside` names the first one, whose folder has the node's counters and whose name its ranks.
     """
 
     name: str
@@ -90,6 +95,7 @@ class HostRecord:
     launcher_pid: int
     cpu_count: int
     memory_bytes: int
+    beside: str | None = None
     devices: tuple[Device, ...] = ()
     counter_costs: tuple[CounterCost, ...] = ()
     outcome: Outcome | None = None
@@ -176,7 +182,9 @@ class StepRecord:
     """One training step of one rank; phases are time on the main thread, None where the phase was not seen.
 
     `hook_ns` is what shardprof's own hooks took of it, starting and exporting the profiler included. `profiling` is
-    True while shardprof's profiler is there at all, `captured` while it records.
+    True while shardprof's profiler is there at all, `captured` while it records. `cuda_memory` is what torch's
+    allocator held at the step's end: bytes `allocated_bytes`, `active_bytes`, `reserved_bytes`, their `peak_...` since
+    the process began, and how often memory ran short, `alloc_retries`, `ooms`; empty without a GPU.
     """
 
     step: int
@@ -189,6 +197,7 @@ class StepRecord:
     captured: bool = False
     profiling: bool = False
     hook_ns: int = 0
+    cuda_memory: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +209,7 @@ class CounterRecord:
 
     time_ns: int
     source: str
-    values: dict[str, dict[str, float]]
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
     events: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -231,16 +240,28 @@ class RunFolder:
 R = TypeVar("R")
 
 
+@functools.cache
+def _names(record_type: Hashable) -> tuple[str, ...]:
+    return tuple(spec.name for spec in dataclasses.fields(cast(Any, record_type)))
+
+
 def _fields(record: Any) -> dict[str, Any]:
-    return {spec.name: getattr(record, spec.name) for spec in dataclasses.fields(record)}
+    """Those that are not as they are anyway: lines are many."""
+    named = ((name, getattr(record, name)) for name in _names(cast(Hashable, type(record))))
+    return {name: value for name, value in named if value is not None and value != {}}
 
 
 _encode = json.JSONEncoder(default=_fields).encode  # asdict() would copy every value first, at five times the cost
 
 
 def to_json(record: Any) -> str:
-    """A record as one line of JSON."""
+    """A record as one line of JSON, without what is None or empty."""
     return _encode(record)
+
+
+def to_whole_json(record: Any) -> str:
+    """A record as a file of its own: every field, for people too."""
+    return json.dumps(dataclasses.asdict(record), indent=1) + "\n"
 
 
 def from_json(record_type: type[R], values: dict[str, Any]) -> R:
@@ -257,7 +278,9 @@ def from_json(record_type: type[R], values: dict[str, Any]) -> R:
     return record_type(**known)
 
 
-_PLAIN_TYPES: dict[str, Any] = {"int": int, "int | None": (int, type(None)), "str": str, "bool": bool}
+_PLAIN_TYPES: dict[str, Any] = {
+    "int": int, "int | None": (int, type(None)), "str": str, "str | None": (str, type(None)), "bool": bool
+}  # fmt: skip
 
 
 _NESTED: dict[str, type[Any]] = {"plan": CapturePlan, "outcome": Outcome}
@@ -277,7 +300,7 @@ def _revive(name: str, value: Any) -> Any:
 def write_whole(path: Path, record: Any) -> None:
     """Replace `path` by the record, atomically: a reader sees the old file or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")  # nodes may share pids
-    partial.write_text(json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+    partial.write_text(to_whole_json(record))
     partial.replace(path)
 
 
@@ -295,7 +318,12 @@ def _parsed(text: str) -> Any:
 
 def read_lines(record_type: type[R], path: Path) -> Iterator[R]:
     """The records of a journal; a torn line is left out, a missing file is empty."""
-    for line in read_text_lines(path):
+    return parse_lines(record_type, read_text_lines(path))
+
+
+def parse_lines(record_type: type[R], lines: Iterable[str]) -> Iterator[R]:
+    """The records in lines of JSON; what is torn or of another type is left out."""
+    for line in lines:
         try:
             yield from_json(record_type, _parsed(line))
         except (ValueError, TypeError):

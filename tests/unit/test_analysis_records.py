@@ -10,6 +10,7 @@ import pytest
 
 from shardprof.analysis import always_on
 from shardprof.analysis.links import link_bytes
+from shardprof.trace.counters import counters_of
 from shardprof.trace.schema import CounterRecord, StepRecord
 from tests.conftest import Trace, distributed_info
 
@@ -55,16 +56,20 @@ def samples(*pairs: tuple[int, float], interface: str = "eth0") -> list[CounterR
     [(100, 300, 2000), (150, 250, 1000), (100, 100, 0), (120, 130, 100), (99, 200, None), (200, 301, None)],
 )
 def test_link_bytes_are_interpolated(begin_ns: int, end_ns: int, expected: int | None) -> None:
-    carried = link_bytes(samples((100, 0.0), (200, 1000.0), (300, 2000.0)), begin_ns, end_ns, "tx_bytes")
+    carried = link_bytes(counters_of(samples((100, 0.0), (200, 1000.0), (300, 2000.0))), begin_ns, end_ns, "tx_bytes")
     assert carried == (None if expected is None else {"eth0": expected})
 
 
 def test_each_interface_has_its_own_bytes() -> None:
-    counters = samples((0, 0.0), (10, 10.0)) + samples((0, 5.0), (10, 5.0), interface="lo")
-    counters += [CounterRecord(time_ns=5, source="host", values={"rank 0": {"rss_bytes": 7.0}})]
+    records = samples((0, 0.0), (10, 10.0)) + samples((0, 5.0), (10, 5.0), interface="lo")
+    for record in records[2:]:
+        records[0 if record.time_ns == 0 else 1].values.update(record.values)
+    records = records[:2]
+    others = [CounterRecord(time_ns=5, source="host", values={"rank 0": {"rss_bytes": 7.0}})]
+    counters = counters_of(sorted(records + others, key=lambda record: record.time_ns))
     assert link_bytes(counters, 0, 10, "tx_bytes") == {"eth0": 10, "lo": 0}
     assert link_bytes(counters, 0, 10, "rx_bytes") is None
-    assert link_bytes([], 0, 10, "tx_bytes") is None
+    assert link_bytes(counters_of([]), 0, 10, "tx_bytes") is None
 
 
 def test_a_collective_of_several_ranks_counts_once(tmp_path: Path, report: Report) -> None:

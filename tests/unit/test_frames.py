@@ -228,7 +228,7 @@ def test_steps_and_breakdown_are_those_of_the_report(path: Path) -> None:
     ranks = json.loads((path / "expected.json").read_text())["ranks"]
     assert run.ranks == [rank["rank"] for rank in ranks]
     steps = run.steps()
-    assert steps.drop(pl.col("^partition_.*$")).to_dicts() == [
+    assert steps.drop(pl.col("^(partition|counter)_.*$")).to_dicts() == [
         {"rank": rank["rank"], "host": rank["host"]} | {name: step[name] for name in scalars_of(step)}
         for rank in ranks
         for step in rank["steps"]
@@ -243,6 +243,24 @@ def test_steps_and_breakdown_are_those_of_the_report(path: Path) -> None:
 
 def scalars_of(step: dict[str, Any]) -> list[str]:
     return ["step", "begin_ns", "wall_ns", "busy_ns", "compute_ns", "comm_ns", "overlap_ns", "empty"]
+
+
+def test_steps_have_what_the_counters_say_of_them() -> None:
+    run = shardprof.load(RECORDED)
+    told = [step.counters for rank in run.result.ranks for step in rank.steps]
+    assert any(told)
+    for counters, row in zip(told, run.steps().to_dicts(), strict=True):
+        assert {f"counter_{name}": value for name, value in counters.items()}.items() <= row.items()
+
+
+def test_every_recorded_step_has_a_row(tmp_path: Path) -> None:
+    run = shardprof.load(RECORDED)
+    frame = run.recorded_steps()
+    assert frame.height == sum(rank.always_on.steps for rank in run.result.ranks if rank.always_on)
+    captured = frame.filter("captured").select("rank", "step")
+    assert captured.rows() == run.steps().select("rank", "step").rows()
+    assert frame["counter_rss_bytes"].drop_nulls().min() > 1e6
+    assert shardprof.load(Trace().write(tmp_path / "trace.json")).recorded_steps().height == 0
 
 
 def test_shares_are_of_the_span_and_of_communication(tmp_path: Path) -> None:
@@ -280,20 +298,21 @@ def test_collectives_one_by_one(tmp_path: Path) -> None:
     assert frame.select("kind", "payload_bytes", "wire_bytes").row(1) == ("all_reduce", None, None)
 
 
-@pytest.mark.parametrize("method", ["events", "steps", "breakdown", "collectives"])
+@pytest.mark.parametrize("method", ["events", "steps", "recorded_steps", "breakdown", "collectives"])
 def test_frames_have_their_columns_and_types_when_they_are_empty(method: str, tmp_path: Path) -> None:
     empty = shardprof.load(Trace().write(tmp_path / "trace.json"))
     frame, full = getattr(empty, method)(), getattr(shardprof.load(RECORDED), method)()
     assert frame.height == (1 if method == "breakdown" else 0)
+    full = full.drop(pl.col("^counter_.*$"))
     assert [str(dtype).split("(")[0] for dtype in frame.dtypes] == [str(dtype).split("(")[0] for dtype in full.dtypes]
     assert frame.columns == full.columns
 
 
-@pytest.mark.parametrize("method", ["events", "steps", "breakdown", "collectives"])
+@pytest.mark.parametrize("method", ["events", "steps", "recorded_steps", "breakdown", "collectives"])
 def test_every_column_is_described(method: str) -> None:
     run = shardprof.load(RECORDED)
     described = getattr(type(run), method).__doc__
-    columns = getattr(run, method)().columns
+    columns = getattr(run, method)().drop(pl.col("^counter_.*$")).columns
     left_out = {f"partition_{name}_ns" for name in CLASSES[2:-1]}
     assert [name for name in columns if name not in described and name not in left_out] == []
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import Loader
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 from shardprof.record.inject import BOOTSTRAP
+from shardprof.record.site_hook import MODULE as HOOK
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +197,50 @@ def test_only_shardprof_is_borrowed(bootstrap: ModuleType, tmp_path: Path) -> No
     finder = bootstrap.PackageFinder(str(tmp_path))
     assert finder.find_spec("torch") is None
     assert finder.find_spec("shardprof").submodule_search_locations == [str(tmp_path)]
+
+
+@pytest.fixture
+def bootstrap_folder(tmp_path: Path) -> Path:
+    """A bootstrap folder whose recorder's package only prints; the rank's environment has none."""
+    folder, package = tmp_path / "bootstrap", tmp_path / "recorder" / "shardprof"
+    (package / "record").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "record" / "agent.py").write_text("def arm(config, when_imported, log): print('armed')")
+    folder.mkdir()
+    (folder / BOOTSTRAP.name).write_text(BOOTSTRAP.read_text())
+    (folder / "config.json").write_text(json.dumps({"package": str(package), "log": str(tmp_path / "log")}))
+    (tmp_path / "site" / "shardprof").mkdir(parents=True)  # a folder that only has the name
+    (tmp_path / "site" / HOOK.name).write_text(HOOK.read_text())
+    (tmp_path / "site" / "torch.py").write_text("import os; print(os.environ['KINETO_LOG_LEVEL'])")
+    return folder
+
+
+def run_python(folder: Path, code: str, **environment: str) -> str:
+    """What `code` prints in a process that has the bootstrap."""
+    paths = os.pathsep.join([str(folder), str(folder.parent / "site")])
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sitecustomize\n{code}"],
+        cwd=folder.parent, env={"PYTHONPATH": paths, **environment},
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert (done.stderr, (folder.parent / "log").exists()) == ("", False)
+    return done.stdout
+
+
+def test_the_agent_is_armed_once_however_often_it_is_started(bootstrap_folder: Path) -> None:
+    assert run_python(bootstrap_folder, "import torch") == "6\narmed\n"
+    assert run_python(bootstrap_folder, "import shardprof_hook; shardprof_hook.run(); import torch") == "6\narmed\n"
+
+
+def test_the_log_level_that_the_job_has_set_stays(bootstrap_folder: Path) -> None:
+    assert run_python(bootstrap_folder, "import torch", KINETO_LOG_LEVEL="0") == "0\narmed\n"
+
+
+def test_the_hook_finds_the_bootstrap_that_python_left_aside(bootstrap_folder: Path) -> None:
+    site = str(bootstrap_folder.parent / "site")
+    code = f"import sys; sys.path.append({site!r}); import shardprof_hook; shardprof_hook.run(); import torch"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], env={"PYTHONPATH": f"/nowhere/bootstrap::{bootstrap_folder}"},
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("6\narmed\n", "")

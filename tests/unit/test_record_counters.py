@@ -1,18 +1,16 @@
-"""What is sampled beside a job: the sampler's manners, and the host source on this very process."""
+"""What is sampled beside a job: the sampler's manners."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from shardprof.record import sampler as sampling
-from shardprof.record.counters import Sample, Source, open_sources
+from shardprof.record.counters import Sample
 from shardprof.record.sampler import Sampler
-from shardprof.trace.schema import CounterRecord, Device, RankRecord, RunFolder, read_lines, write_whole
+from shardprof.trace.schema import CounterRecord, Device, read_lines
 
 
 class Failing:
@@ -92,34 +90,3 @@ def test_samples_are_rare_where_nothing_is_captured(tmp_path: Path) -> None:
     for sampler in samplers:
         sampler.stop()
     assert 1 <= sparse.samples <= dense.samples / 4
-
-
-def write_rank(run: RunFolder, rank: int, host: str) -> None:
-    record = RankRecord(
-        rank=rank, world_size=2, local_rank=rank, host=host, pid=os.getpid(), device="cpu", started_ns=0, versions={}
-    )
-    run.rank(rank).mkdir(parents=True)
-    write_whole(run.rank(rank) / "rank.json", record)
-
-
-@pytest.fixture
-def host_source(tmp_path: Path) -> Source:
-    run = RunFolder(tmp_path)
-    write_rank(run, 4, "a")
-    write_rank(run, 5, "b")
-    return next(source for source in open_sources(run, "a", pytest.fail) if source.name == "host")
-
-
-def test_the_host_source_samples_this_very_process(host_source: Source, tmp_path: Path) -> None:
-    with subprocess.Popen(["sh", "-c", "sh -c 'echo; read line'; true"], stdin=-1, stdout=-1) as family:
-        assert family.stdout is not None
-        family.stdout.readline()
-        values = host_source.sample().values
-        family.communicate(b"\n")
-    assert values["rank 4"]["rss_bytes"] > 1e6
-    assert values["rank 4"]["processes"] >= 3
-    assert "processes" not in host_source.sample().values["rank 4"], "they are counted every few seconds only"
-    assert "rank 5" not in values
-    assert "lo" in values
-    (RunFolder(tmp_path).rank(4) / "rank.json").unlink()
-    assert host_source.sample().values["rank 4"]["cpu_user_s"] >= values["rank 4"]["cpu_user_s"]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardprof.record import compress, environment, inject, join, node, summary
-from shardprof.record.rank_file import RankFile
+from shardprof.record.record_file import RankFile
 from shardprof.trace.schema import (
     CapturePlan,
     Outcome,

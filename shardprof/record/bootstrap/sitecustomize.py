@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
+STARTED = "shardprof_bootstrap"  # what sys.modules calls the one bootstrap of this process
+# Kineto writes its own progress ("USDT: ... profiler_start") to the job's stderr up to this level. Set here, where
+# every rank passes: launchers hand few variables on to other nodes.
+KINETO_SILENCE = ("KINETO_LOG_LEVEL", "6")
 # Processes that start beside a training and never train, by the text after `-c` or the end of the script's path.
 HELPER_TEXTS = ("from multiprocessing.resource_tracker import", "from multiprocessing.forkserver import")
 HELPER_SCRIPT = os.path.join("torch", "_inductor", "compile_worker", "__main__.py")
@@ -96,7 +100,7 @@ class ObservedLoader:
 
 
 class PackageFinder:
-    """Finds the recorder's own `shardprof` where the interpreter of the rank has none; asked last."""
+    """Finds the recorder's own `shardprof`, where the interpreter of the rank has none."""
 
     def __init__(self, package_folder: str) -> None:
         self._folder = package_folder
@@ -111,11 +115,23 @@ class PackageFinder:
         return importlib.util.spec_from_file_location(name, entry, submodule_search_locations=[self._folder])
 
 
+def start() -> None:
+    """Install, once in a process: `shardprof_hook` may have been before us, or the bootstrap of a recorder within."""
+    if sys.modules.setdefault(STARTED, sys.modules[__name__]) is not sys.modules[__name__]:
+        return
+    try:
+        install()
+    except Exception:
+        sys.stderr.write(f"shardprof: this process is not recorded: {_traceback()}\n")
+
+
 def install() -> None:
     """Wait for torch, then arm the agent; helper processes are left alone."""
     if _is_helper():
         return
     import json
+
+    os.environ.setdefault(*KINETO_SILENCE)
 
     with open(os.path.join(FOLDER, "config.json"), encoding="utf-8") as file:
         config = json.load(file)
@@ -132,7 +148,9 @@ def install() -> None:
     after_import = AfterImport(log)
 
     def arm() -> None:
-        sys.meta_path.append(PackageFinder(config["package"]))
+        found = importlib.util.find_spec("shardprof")
+        if found is None or found.origin is None:  # a folder of that name, such as a clone, is no package
+            sys.meta_path.insert(0, PackageFinder(config["package"]))
         importlib.import_module("shardprof.record.agent").arm(config, after_import.when_imported, log)
 
     after_import.when_imported("torch", arm)
@@ -170,8 +188,5 @@ def _traceback() -> str:
 
 
 if __name__ == "sitecustomize":
-    try:
-        install()
-    except Exception:
-        sys.stderr.write(f"shardprof: this process is not recorded: {_traceback()}\n")
+    start()
     run_shadowed()

@@ -48,6 +48,8 @@ def open_sources(run: RunFolder, host: str, note: Callable[[str], None]) -> list
     """The sources that this machine has."""
     sources = []
     for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):
+            continue
         try:
             source: Source | None = importlib.import_module(f"{__name__}.{module.name}").open_source(run, host)
         except Exception as error:

@@ -1,17 +1,20 @@
-"""CPU, memory and threads of each rank's process, and the node's network, as the operating system counts them."""
+"""What the operating system counts for each rank's process, for the node and for its networks."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
-from shardprof.record.counters import Sample, Values
+from shardprof.record.counters import Sample, Values, _node
+from shardprof.record.counters._process import Process
 from shardprof.trace.schema import RANK_FILE, Device, RankRecord, RunFolder, read_whole
 
-COUNTING_INTERVAL_S = 5.0  # it asks every process of the machine for its parent
+RARELY_S = 5.0  # for what costs: every page of a rank, the parent of every process
+INFINIBAND_ROOT = Path("/sys/class/infiniband")
 
 
 def open_source(run: RunFolder, host: str) -> HostSource:
@@ -20,81 +23,81 @@ def open_source(run: RunFolder, host: str) -> HostSource:
 
 
 class HostSource:
-    """Samples the ranks of one host as they check in; a rank whose process has ended is left out."""
+    """Samples the ranks of one host as they check in; one whose process has ended is left out until it is restarted."""
 
     name = "host"
     interval_ns = 250_000_000
     devices: tuple[Device, ...] = ()
 
-    def __init__(self, run: RunFolder, host: str) -> None:
+    def __init__(self, run: RunFolder, host: str, infiniband_root: Path = INFINIBAND_ROOT) -> None:
         self._run = run
         self._host = host
-        self._seen: set[str] = set()
-        self._processes: dict[str, Any] = {}
-        self._counted_at = -math.inf
-        psutil.cpu_percent()  # the first call only sets the reference point
+        self._ranks: dict[str, Process] = {}
+        self._seen: dict[str, int] = {}
+        """When each rank that has checked in did so: a later time is another process's."""
+        self._has_lost = False
+        self._rare_at_s = -math.inf
+        self._cpu = _node.Cpu()
+        self._infiniband = _node.Infiniband(infiniband_root)
 
     def sample(self) -> Sample:
-        """Cumulative CPU seconds, switches and network bytes; memory, threads and processes as they are."""
-        self._find_ranks()
-        values: Values = {"node": _node()}
-        for name, counters in psutil.net_io_counters(pernic=True).items():
-            values[name] = {"tx_bytes": counters.bytes_sent, "rx_bytes": counters.bytes_recv}
-        for subject, process in list(self._processes.items()):
+        """Totals since the process, the node or its driver began; memory, threads and processes as they are."""
+        is_rare = time.monotonic() >= self._rare_at_s + RARELY_S
+        self._find_ranks(again=is_rare and self._has_lost)
+        values: Values = {"node": {}}
+        for of_node in (self._cpu.values, _node.memory, _node.swapped, _node.pressure):
+            with suppress(OSError, KeyError):  # a sandbox that has no such file
+                values["node"] |= of_node()
+        with suppress(OSError):
+            values |= _node.interfaces()
+        values |= self._infiniband.values()
+        for subject, process in list(self._ranks.items()):
             try:
-                if process.status() != psutil.STATUS_ZOMBIE:  # ended, and its counters with it
-                    values[subject] = _process(process)
-            except psutil.Error:
-                del self._processes[subject]
-        self._count_processes(values)
+                values[subject] = process.values()
+            except OSError:
+                self._lose(subject)
+        if is_rare and (self._ranks or self._has_lost):
+            self._rare_at_s = time.monotonic()
+            self._add_rare(values)
         return Sample(values)
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Let go of the ranks."""
+        for subject in list(self._ranks):
+            self._lose(subject)
 
-    def _count_processes(self, values: Values) -> None:
-        """How many processes each rank consists of, itself included."""
-        ranks = values.keys() & self._processes.keys()
-        if not ranks or time.monotonic() < self._counted_at + COUNTING_INTERVAL_S:
-            return
-        self._counted_at = time.monotonic()
-        children: dict[int, set[int]] = {}
-        for process in psutil.process_iter(["ppid"]):
-            children.setdefault(process.info["ppid"], set()).add(process.pid)
-        for subject in ranks:
-            values[subject]["processes"] = len(_family(self._processes[subject].pid, children))
+    def _add_rare(self, values: Values) -> None:
+        children = _children()
+        for subject, process in self._ranks.items():
+            values[subject] |= process.own_memory()
+            values[subject]["processes"] = len(_family(process.pid, children))
 
-    def _find_ranks(self) -> None:
+    def _find_ranks(self, *, again: bool) -> None:
+        """Those that are new. `again`: those that are known as well, which a restart may have brought here."""
         for folder in self._run.rank_folders():
-            if folder.name in self._seen:
+            subject = f"rank {int(folder.name)}"
+            if subject in self._ranks or (subject in self._seen and not again):
                 continue
             try:
                 rank = read_whole(RankRecord, folder / RANK_FILE)
-                if rank.host == self._host:
-                    self._processes[f"rank {rank.rank}"] = psutil.Process(rank.pid)
             except (OSError, ValueError, TypeError):
                 continue  # not written yet: the next sample finds it
-            except psutil.Error:
-                pass
-            self._seen.add(folder.name)
+            if self._seen.get(subject) != rank.started_ns and rank.host == self._host:
+                with suppress(OSError):
+                    self._ranks[subject] = Process(rank.pid)
+            self._seen[subject] = rank.started_ns
+
+    def _lose(self, subject: str) -> None:
+        self._ranks.pop(subject).close()
+        self._has_lost = True
 
 
-def _node() -> dict[str, float]:
-    memory = psutil.virtual_memory()
-    return {"cpu_percent": psutil.cpu_percent(), "memory_used_bytes": memory.total - memory.available}
-
-
-def _process(process: Any) -> dict[str, float]:
-    with process.oneshot():
-        cpu, switches = process.cpu_times(), process.num_ctx_switches()
-        return {
-            "cpu_user_s": cpu.user,
-            "cpu_system_s": cpu.system,
-            "rss_bytes": process.memory_info().rss,
-            "threads": process.num_threads(),
-            "voluntary_context_switches": switches.voluntary,
-            "involuntary_context_switches": switches.involuntary,
-        }
+def _children() -> dict[int, set[int]]:
+    """The pids of every process's children."""
+    children: dict[int, set[int]] = {}
+    for process in psutil.process_iter(["ppid"]):
+        children.setdefault(process.info["ppid"], set()).add(process.pid)
+    return children
 
 
 def _family(pid: int, children: dict[int, set[int]]) -> set[int]:

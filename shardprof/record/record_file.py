@@ -1,24 +1,26 @@
-"""The rank's own record on disk, `rank.json`: whole at any moment, whichever thread adds to it."""
+"""A record on disk that is whole at any moment, whichever thread adds to it: `host.json`, and `rank.json` of a rank."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from shardprof.trace.schema import RankRecord, Window, write_whole
+from shardprof.trace.schema import HostRecord, RankRecord, Window, write_whole
 
 MAX_NOTES = 50
 
+Record = TypeVar("Record", HostRecord, RankRecord)
 
-class RankFile:
-    """Holds the RankRecord and rewrites the file with each change."""
 
-    def __init__(self, path: Path, record: RankRecord) -> None:
+class RecordFile(Generic[Record]):
+    """Holds a record and rewrites its file with each change; OSError where that fails, though the change holds."""
+
+    def __init__(self, path: Path, record: Record) -> None:
         self._path = path
         self._lock = threading.RLock()  # re-entrant: a signal handler may interrupt a change to add one
-        self.record = record
+        self.record: Record = record
         self.update()
 
     def update(self, **changes: Any) -> None:
@@ -32,6 +34,10 @@ class RankFile:
         with self._lock:
             if text not in self.record.notes and len(self.record.notes) < MAX_NOTES:
                 self.update(notes=(*self.record.notes, text))
+
+
+class RankFile(RecordFile[RankRecord]):
+    """The rank's own record, `rank.json`."""
 
     def dropped(self, text: str) -> None:
         """Count a record that was lost by our own fault, and say why."""

@@ -1,0 +1,141 @@
+"""A running job on one screen: the ranks with their phases as a bar, their counters, the nodes, the last capture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from shardprof.analysis.live import RankNow
+from shardprof.render._text import printable
+from shardprof.render._words import class_name, duration, percent, size
+from shardprof.words import plural
+
+_GLYPHS = {
+    "data": ("▄", "blue"),
+    "forward": ("█", "cyan"),
+    "backward": ("▓", "cyan"),
+    "optimizer": ("▒", "green"),
+    "other": ("·", "bright_black"),
+}
+_BAR = 24
+_COUNTERS = (
+    ("CPU", "cpu", lambda value: percent(value)),
+    ("memory", "rss_bytes", size),
+    ("threads", "threads", lambda value: f"{value:,.0f}"),
+    ("GPU", "gpu_utilization_percent", lambda value: f"{value:.0f} %"),
+    ("SM clock", "gpu_sm_clock_mhz", lambda value: f"{value:,.0f} MHz"),
+    ("power", "gpu_power_w", lambda value: f"{value:.0f} W"),
+    ("GPU mem", "gpu_memory_used_bytes", size),
+    ("°C", "gpu_temperature_c", lambda value: f"{value:.0f}"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """What `top` shows: the heading, the ranks, each node's counters by subject, what the last capture showed."""
+
+    title: str
+    state: str
+    ranks: Sequence[RankNow]
+    nodes: Mapping[str, Mapping[str, Mapping[str, float]]]
+    captured: Mapping[str, float]
+    captured_steps: str
+
+
+def draw(screen: Screen, most_ranks: int) -> RenderableType:
+    """The screen; of more ranks than `most_ranks` those that are behind come first."""
+    heading = Text(printable(f"shardprof top  {screen.title}"), style="bold")
+    parts: list[RenderableType] = [heading, Text(f"  {printable(screen.state)}"), Text()]
+    if screen.ranks:
+        shown = sorted(screen.ranks, key=lambda rank: (not rank.remark, rank.rank))[:most_ranks]
+        parts += [_ranks(sorted(shown, key=lambda rank: rank.rank)), _legend(screen.ranks)]
+        if len(shown) < len(screen.ranks):
+            parts.append(Text(f"  and {plural(len(screen.ranks) - len(shown), 'rank')} more", style="dim"))
+    else:
+        parts.append(Text("  no rank has checked in yet", style="dim"))
+    parts += [Text(), *(_node(name, subjects) for name, subjects in screen.nodes.items())]
+    if screen.captured:
+        parts.append(_captured(screen.captured, screen.captured_steps))
+    return Group(*parts)
+
+
+def _ranks(ranks: Sequence[RankNow]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    counters = [
+        (label, name, words) for label, name, words in _COUNTERS if any(name in _values(rank) for rank in ranks)
+    ]
+    for label in (
+        "  rank",
+        "host",
+        "step",
+        "phase",
+        "a step",
+        "phases of a step",
+        *(label for label, _, _ in counters),
+        "",
+    ):
+        is_text = label in ("host", "phase", "phases of a step", "")
+        table.add_column(label, justify="left" if is_text else "right", no_wrap=True)
+    for rank in ranks:
+        values = _values(rank)
+        cells = [words(values[name]) if name in values else "" for _, name, words in counters]
+        step = duration(rank.step_ns) if rank.step_ns is not None else ""
+        style = "yellow" if rank.remark else ""
+        phase = rank.phase if rank.phase_ns < 1e9 or not rank.phase else f"{rank.phase} {rank.phase_ns / 1e9:.0f} s"
+        table.add_row(
+            str(rank.rank), printable(rank.host), f"{rank.step:,}", printable(phase), step, _bar(rank), *cells,
+            Text(printable(rank.remark), style="bold yellow"), style=style,
+        )  # fmt: skip
+    return table
+
+
+def _values(rank: RankNow) -> dict[str, float]:
+    """The counters, and the two CPU times as one: cores in use."""
+    values = dict(rank.counters)
+    if "cpu_user_s" in values:
+        values["cpu"] = values["cpu_user_s"] + values.get("cpu_system_s", 0)
+    return values
+
+
+def _bar(rank: RankNow) -> Text:
+    bar = Text()
+    drawn = sum_ns = 0
+    for phase, time_ns in rank.phases_ns.items():
+        sum_ns += time_ns
+        end = round(_BAR * sum_ns / max(sum(rank.phases_ns.values()), 1))
+        glyph, colour = _GLYPHS[phase]
+        bar.append(glyph * (end - drawn), style=colour)
+        drawn = end
+    return bar
+
+
+def _legend(ranks: Sequence[RankNow]) -> Text:
+    legend = Text("  ")
+    for phase, (glyph, colour) in _GLYPHS.items():
+        if any(rank.phases_ns.get(phase) for rank in ranks):
+            legend.append(glyph, style=colour).append(f" {phase}   ", style="dim")
+    return legend
+
+
+def _node(name: str, subjects: Mapping[str, Mapping[str, float]]) -> Text:
+    node = subjects.get("node", {})
+    figures = []
+    if "cpu_percent" in node:
+        figures.append(f"CPU {node['cpu_percent']:.0f} %")
+    if "memory_used_bytes" in node:
+        figures.append(
+            f"memory {size(node['memory_used_bytes'])} used, {size(node.get('memory_available_bytes', 0))} left"
+        )
+    for subject, values in subjects.items():
+        if values.get("tx_bytes") or values.get("rx_bytes"):
+            figures.append(f"{subject} ↑ {size(values.get('tx_bytes', 0))}/s ↓ {size(values.get('rx_bytes', 0))}/s")
+    return Text(printable(f"  {name}  {'   '.join(figures)}"))
+
+
+def _captured(shares: Mapping[str, float], which: str) -> Text:
+    groups = [f"{class_name(group)} {percent(share)}" for group, share in shares.items() if share > 0]
+    return Text(printable(f"  captured {which}   {'   '.join(groups)}"))
