@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 from measuring import machine
 
-from shardprof.record.recorder import MOST_STEP_BYTES
-from shardprof.record.sampler import MOST_BYTES
+from shardprof.record.beside.sampler import MOST_BYTES
+from shardprof.record.rank.recorder import MOST_STEP_BYTES
 from shardprof.trace.live import live_ranks
 from shardprof.trace.schema import RunFolder
 
@@ -100,13 +100,14 @@ def show(looks: list[Look]) -> None:
     print(f"{last.at_s / 60:.0f} minutes, {last.steps:,} steps of {RANKS} ranks")
     most = max(look.disk_bytes for look in looks)
     print(f"  disk      {last.disk_bytes / 1e6:.1f} MB, at most {most / 1e6:.1f}; bound {bound / 1e6:.1f} MB")
-    for name, before, after in (
-        ("recorder", early.recorder_bytes, last.recorder_bytes),
-        *((f"rank {rank}", early.rank_bytes[rank], last.rank_bytes[rank]) for rank in range(RANKS)),
-    ):
-        print(
-            f"  {name:<9} {after / 1e6:.1f} MB resident, {(after - before) / 1e6:+.1f} since minute {early.at_s / 60:.0f}"
-        )
+    told("recorder", early.recorder_bytes, last.recorder_bytes, early.at_s)
+    for rank in range(RANKS):
+        told(f"rank {rank}", early.rank_bytes[rank], last.rank_bytes[rank], early.at_s)
+
+
+def told(name: str, before_bytes: int, after_bytes: int, since_s: float) -> None:
+    grown = f"{(after_bytes - before_bytes) / 1e6:+.1f} since minute {since_s / 60:.0f}"
+    print(f"  {name:<9} {after_bytes / 1e6:.1f} MB resident, {grown}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ fi
 if [ "$purpose" = test ]; then
   have mpirun || missing+=(openmpi-bin)
   have pdsh || missing+=(pdsh)
+  have faketime || missing+=(faketime)
   have ssh || missing+=(openssh-client)
   [ -x /usr/sbin/sshd ] || have sshd || missing+=(openssh-server)
 fi

@@ -37,6 +37,6 @@ def step() -> None:
     """
     import sys
 
-    agent = sys.modules.get("shardprof.record.agent")
+    agent = sys.modules.get("shardprof.record.rank.agent")
     if agent is not None:
         agent.mark_step_by_user()

@@ -1,4 +1,4 @@
-"""Let this interpreter's ranks be recorded where Python ignores PYTHONPATH: `python -I`, `python -E`.
+"""Let ranks be recorded that run under `python -I` or `python -E`.
 
 Puts a small module and a .pth file into this interpreter's site-packages (one command for each environment whose ranks
 need it). In a process that is not recorded it looks into one variable and does nothing else.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from shardprof.errors import ShardprofError
 from shardprof.record.launch import Plan, record
-from shardprof.record.schedule import WARMUP_STEPS
+from shardprof.record.rank.schedule import WARMUP_STEPS
 from shardprof.trace.schema import CapturePlan
 
 DEFAULT_STEPS = "7:12"

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from shardprof.record import groups, identity, launched
+from shardprof.record import identity, launched
 from shardprof.record.launched import Place
+from shardprof.record.rank import groups
 from shardprof.trace.schema import RankRecord, RunFolder, read_whole, to_json
 
 
@@ -44,7 +45,7 @@ class Claim:
 def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
     """The folder and the first record of this process's rank. Raises RankTakenError."""
     place = _place()
-    host = config["host"] if identity.of_node() == config["node"] else platform.node().split(".")[0]
+    host = config["host"] if identity.of_node() == config["node"] else identity.hostname()
     folder = RunFolder(Path(config["run"])).rank(place.rank)
     folder.mkdir(parents=True, exist_ok=True)
     if attempt := _take(folder, _own_claim(host)):

@@ -9,6 +9,11 @@ import platform
 from pathlib import Path
 
 
+def hostname() -> str:
+    """What this machine is called in a run, where nobody else is called so."""
+    return platform.node().split(".")[0] or "localhost"
+
+
 def of_node() -> str:
     """The same for two processes exactly if they share name, kernel and network: containers of one machine differ."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

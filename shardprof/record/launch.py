@@ -13,13 +13,14 @@ from typing import Protocol
 
 from shardprof.errors import ShardprofError
 from shardprof.record import inject, join, node, summary
+from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.record.beside.sampler import Sampler
+from shardprof.record.beside.stacks.recorder import StackRecorder
+from shardprof.record.beside.watchdog import Watchdog
 from shardprof.record.counters import open_sources
 from shardprof.record.job import run_job
 from shardprof.record.record_file import RecordFile
-from shardprof.record.sampler import Sampler
 from shardprof.record.shield import report_failures_to, shielded
-from shardprof.record.stacks import StackRecorder
-from shardprof.record.watchdog import Watchdog
 from shardprof.trace.place import PLACE_FILE, read_place
 from shardprof.trace.request import REQUEST_FILE
 from shardprof.trace.schema import COUNTERS_FILE, HOST_FILE, CapturePlan, Outcome
@@ -69,13 +70,14 @@ class Recording:
         host = join.first_on_node(self._run, name)
         bootstrap = inject.write_bootstrap(self._run, name, host, plan.capture)
         self._environment = inject.environment_with(bootstrap, os.environ)
-        sources = open_sources(self._run, host, self._note) if host == name else []
+        self._ranks = NodeRanks(self._run, host)
+        sources = open_sources(self._ranks, self._note) if host == name else []
         self._sampler = Sampler(self._folder / COUNTERS_FILE, sources, self._captures, self._note)
         self._beside: list[Beside] = [self._sampler]
         if plan.stacks and host == name:
-            self._beside.append(StackRecorder(self._run, host, self._note))
+            self._beside.append(StackRecorder(self._ranks, self._note))
         if plan.capture.watchdog_s is not None and host == name:
-            self._beside.append(Watchdog(self._run, host, plan.capture.watchdog_s, say, self._note))
+            self._beside.append(Watchdog(self._ranks, plan.capture.watchdog_s, say, self._note))
         devices = tuple(device for source in sources for device in source.devices)
         self._host.update(devices=devices, beside=None if host == name else host)
 
@@ -99,8 +101,8 @@ class Recording:
             shielded(companion.start)()
 
     def _captures(self) -> bool:
-        """Does a rank of this job capture steps, or will it soon? Until they say where they are they will."""
-        places = [read_place(folder / PLACE_FILE) for folder in self._run.rank_folders()]
+        """Does a rank of this node capture steps, or will it soon? Until they say where they are they will."""
+        places = [read_place(self._run.rank(rank.rank) / PLACE_FILE) for rank in self._ranks.current()]
         return not places or any(place is not None and place.capture != "far" for place in places)
 
     def _finish(self, exit_code: int) -> None:

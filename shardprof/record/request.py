@@ -9,7 +9,7 @@ from statistics import median
 
 from shardprof.errors import ShardprofError
 from shardprof.record import identity, node
-from shardprof.record.schedule import WARMUP_STEPS, first_free_step
+from shardprof.record.rank.schedule import WARMUP_STEPS, first_free_step
 from shardprof.trace.live import LiveRank, live_hosts, live_ranks
 from shardprof.trace.place import ENDED
 from shardprof.trace.request import Request, read_request, write_request

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from shardprof.errors import ShardprofError
-from shardprof.trace.schema import HOST_FILE, RANK_FILE, RUN_FILE
+from shardprof.trace.schema import FLIGHT_FILE, HOST_FILE, RANK_FILE, RUN_FILE, STACKS_FILE, TIMELINE_FILE
 
 CACHE_FOLDER = ".shardprof-cache"
+OWN_FILES = frozenset({RUN_FILE, RANK_FILE, HOST_FILE, FLIGHT_FILE, STACKS_FILE, TIMELINE_FILE})
 _PACKINGS = ("", ".gz", ".zst")
 _TRACE_SUFFIXES = tuple(f".json{packing}" for packing in _PACKINGS)
 _UNFINISHED = ".tmp"
@@ -81,7 +82,7 @@ def _is_trace(file: Place, names: Collection[str]) -> bool:
 
 
 def _is_own_file(file: PurePath) -> bool:
-    return file.name in (RUN_FILE, RANK_FILE, HOST_FILE) or CACHE_FOLDER in file.parts
+    return file.name in OWN_FILES or CACHE_FOLDER in file.parts
 
 
 def remote_files(where: RemoteFile) -> list[RemoteFile]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FLIGHT_FILE = "flight.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

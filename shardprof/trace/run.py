@@ -20,6 +20,7 @@ from shardprof.trace.files import (
     remote_files,
     traces_among,
 )
+from shardprof.trace.place import PLACE_FILE
 from shardprof.trace.quality import Quality
 from shardprof.trace.reading import USUAL_READING, Reading, in_parallel, memory_cost_bytes
 from shardprof.trace.schema import (
@@ -27,6 +28,7 @@ from shardprof.trace.schema import (
     RANK_FILE,
     RUN_FILE,
     STEPS_FILE,
+    TIMELINE_FILE,
     HostRecord,
     RankRecord,
     RunFolder,
@@ -64,7 +66,7 @@ class HostFolder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _RankSource:
+class RankSource:
     """Where a rank's files are. `rank` is None until a trace of other tools has been read."""
 
     rank: int | None
@@ -74,7 +76,7 @@ class _RankSource:
     trace_files: tuple[Place, ...]
 
 
-_Read = tuple[_RankSource, "list[KinetoTrace]", list[Quality]]
+_Read = tuple[RankSource, "list[KinetoTrace]", list[Quality]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Run:
     hosts: tuple[HostFolder, ...]
     quality: tuple[Quality, ...]
     reading: Reading
-    _sources: tuple[_RankSource, ...]
+    sources: tuple[RankSource, ...]
 
     def ranks(self, lost: list[Quality], only: int | None = None) -> Iterator[RankTraces]:
         """Every rank; those ahead are read at the same time, as far as `reading` lets them. Where `only` one is asked
@@ -97,8 +99,8 @@ class Run:
         """
         taken: dict[int, Place] = {}
         nameless = []
-        alone = len(self._sources) == 1
-        wanted = [source for source in self._sources if only is None or source.rank in (None, only)]
+        alone = len(self.sources) == 1
+        wanted = [source for source in self.sources if only is None or source.rank in (None, only)]
         for source, traces, doubts in self._read(wanted):
             rank = traces[0].rank if source.rank is None and traces else source.rank
             if not traces and source.steps_file is None:
@@ -117,20 +119,21 @@ class Run:
 
     def recorded(self) -> Iterator[RankTraces]:
         """Every rank of a recorded run with what was always recorded of it; its traces are not read."""
-        for source in self._sources:
+        for source in self.sources:
             if source.rank is not None and source.steps_file is not None:
                 yield _rank_traces(source, source.rank, [], [], {})
 
     def inputs(self) -> list[Place]:
         """Every file that what is told of the run depends on."""
-        traces = [file for source in self._sources for file in source.trace_files]
-        is_recorded = any(source.steps_file for source in self._sources)
+        traces = [file for source in self.sources for file in source.trace_files]
+        is_recorded = any(source.steps_file for source in self.sources)
         folders = {path for path in self.paths if isinstance(path, Path) and path.is_dir()} if is_recorded else set()
-        records = (file for folder in folders for file in folder.rglob("*") if CACHE_FOLDER not in file.parts)
+        files = (file for folder in folders for file in folder.rglob("*") if CACHE_FOLDER not in file.parts)
+        records = (file for file in files if file.name not in (PLACE_FILE, TIMELINE_FILE))
         return [*traces, *sorted(file for file in records if file.is_file())]
 
-    def _read(self, sources: Sequence[_RankSource]) -> Iterator[_Read]:
-        alone = len(self._sources) == 1
+    def _read(self, sources: Sequence[RankSource]) -> Iterator[_Read]:
+        alone = len(self.sources) == 1
         return in_parallel(
             sources,
             lambda source: memory_cost_bytes(source.trace_files),
@@ -157,7 +160,7 @@ def load(paths: Sequence[str | os.PathLike[str]], reading: Reading = USUAL_READI
         hosts=tuple(host for run in runs for host in run.hosts),
         quality=tuple(doubt for run in runs for doubt in run.quality),
         reading=reading,
-        _sources=tuple(_sorted_sources([source for run in runs for source in run._sources])),
+        sources=tuple(_sorted_sources([source for run in runs for source in run.sources])),
     )
 
 
@@ -202,8 +205,8 @@ def _traces_among(files: Sequence[AnyPlace], where: Place) -> Sequence[AnyPlace]
 
 
 def _foreign(path: Place, files: Sequence[Place], reading: Reading) -> Run:
-    sources = [_RankSource(rank=None, host=None, record=None, steps_file=None, trace_files=(file,)) for file in files]
-    return Run(paths=(path,), record=None, hosts=(), quality=(), reading=reading, _sources=tuple(sources))
+    sources = [RankSource(rank=None, host=None, record=None, steps_file=None, trace_files=(file,)) for file in files]
+    return Run(paths=(path,), record=None, hosts=(), quality=(), reading=reading, sources=tuple(sources))
 
 
 def _recorded(path: Path, reading: Reading) -> Run:
@@ -227,7 +230,7 @@ def _recorded(path: Path, reading: Reading) -> Run:
         hosts=tuple(hosts),
         quality=tuple(doubts),
         reading=reading,
-        _sources=tuple(_sorted_sources(sources)),
+        sources=tuple(_sorted_sources(sources)),
     )
 
 
@@ -239,7 +242,7 @@ def _host(folder: Path) -> HostFolder:
     return HostFolder(name=folder.name, record=record, folder=folder)
 
 
-def _recorded_rank(folder: Path) -> _RankSource:
+def _recorded_rank(folder: Path) -> RankSource:
     try:
         record = read_whole(RankRecord, folder / RANK_FILE)
     except (OSError, ValueError, TypeError):
@@ -248,7 +251,7 @@ def _recorded_rank(folder: Path) -> _RankSource:
     own = {_without_packing(file.name): file for file in files}
     traces = [own[name] for name in sorted(own, key=lambda name: (len(name), name))]  # trace.json, .1, .2, ... .10
     exported = [Path(window.file) for window in record.windows if window.profiler == "user"] if record else []
-    return _RankSource(
+    return RankSource(
         rank=record.rank if record else int(folder.name),
         host=record.host if record else None,
         record=record,
@@ -261,7 +264,7 @@ def _without_packing(name: str) -> str:
     return name.removesuffix(".gz").removesuffix(".zst")
 
 
-def _read_traces(source: _RankSource, how: Reading, *, alone: bool) -> tuple[list[KinetoTrace], list[Quality]]:
+def _read_traces(source: RankSource, how: Reading, *, alone: bool) -> tuple[list[KinetoTrace], list[Quality]]:
     from shardprof.trace.importers.kineto import read_kineto  # with NumPy, which a report that was kept does without
 
     traces, doubts = [], []
@@ -279,7 +282,7 @@ def _read_traces(source: _RankSource, how: Reading, *, alone: bool) -> tuple[lis
 
 
 def _rank_traces(
-    source: _RankSource, rank: int | None, traces: list[KinetoTrace], doubts: list[Quality], taken: dict[int, Place]
+    source: RankSource, rank: int | None, traces: list[KinetoTrace], doubts: list[Quality], taken: dict[int, Place]
 ) -> RankTraces:
     """The rank that a source gives; without a `rank` it is the first free one."""
     file: Place = traces[0].path if traces else Path(str(source.steps_file))
@@ -303,7 +306,7 @@ def _rank_traces(
     )
 
 
-def _sorted_sources(sources: list[_RankSource]) -> list[_RankSource]:
+def _sorted_sources(sources: list[RankSource]) -> list[RankSource]:
     return sorted(sources, key=lambda source: (source.rank is None, source.rank or 0))
 
 
@@ -315,6 +318,6 @@ def _with_distinct_hosts(runs: list[Run]) -> list[Run]:
         seen.update(host.name for host in run.hosts)
         names = {host.name: f"{host.name}-{seen[host.name]}" for host in run.hosts if seen[host.name] > 1}
         hosts = tuple(replace(host, name=names.get(host.name, host.name)) for host in run.hosts)
-        sources = tuple(replace(source, host=names.get(source.host or "", source.host)) for source in run._sources)
-        renamed.append(replace(run, hosts=hosts, _sources=sources))
+        sources = tuple(replace(source, host=names.get(source.host or "", source.host)) for source in run.sources)
+        renamed.append(replace(run, hosts=hosts, sources=sources))
     return renamed

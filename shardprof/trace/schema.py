@@ -31,6 +31,9 @@ HOST_FILE = "host.json"
 COUNTERS_FILE = "counters.jsonl"
 RANK_FILE = "rank.json"
 STEPS_FILE = "steps.jsonl"
+STACKS_FILE = "stacks.json.gz"
+FLIGHT_FILE = "flight.json"
+TIMELINE_FILE = "timeline.json.gz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

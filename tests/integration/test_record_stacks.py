@@ -20,17 +20,19 @@ from typing import Any
 
 import pytest
 
-from shardprof.record import py_spy, stacks
-from shardprof.record.stack_files import FOLDED_FILE, PICTURE_FILE, TRACE_FILE
-from shardprof.record.stacks import StackRecorder, dump
-from shardprof.trace.schema import RANK_FILE, RankRecord, RunFolder, write_whole
+from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.record.beside.stacks import py_spy
+from shardprof.record.beside.stacks import recorder as stacks
+from shardprof.record.beside.stacks.files import FOLDED_FILE, PICTURE_FILE
+from shardprof.record.beside.stacks.recorder import StackRecorder, dump
+from shardprof.trace.schema import RANK_FILE, STACKS_FILE, RankRecord, RunFolder, write_whole
 
 pytestmark = pytest.mark.integration
 HOST = "node-a"
 
 TURNS = """
 import os, sys, time
-from shardprof.record.permit import permit_reading
+from shardprof.record.rank.permit import permit_reading
 permit_reading(os.getppid())
 def busy(end_ns):
     while time.time_ns() < end_ns:
@@ -67,7 +69,7 @@ class Bench:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        recorder = StackRecorder(self.run, HOST, self.notes.append)
+        recorder = StackRecorder(NodeRanks(self.run, HOST), self.notes.append)
         recorder.start()
         try:
             yield
@@ -75,7 +77,7 @@ class Bench:
             recorder.stop()
 
     def trace(self, rank: int = 0) -> Any:
-        return json.loads(gzip.decompress((self.run.rank(rank) / TRACE_FILE).read_bytes()))
+        return json.loads(gzip.decompress((self.run.rank(rank) / STACKS_FILE).read_bytes()))
 
     def left_behind(self) -> list[str]:
         return [path.name for path in self.run.host(HOST).iterdir()]
@@ -174,7 +176,7 @@ def test_a_killed_py_spy_loses_its_chunk_only(bench: Bench, monkeypatch: pytest.
     monkeypatch.setattr(stacks, "RETRY_S", 0.1)
     with bench.recording():
         job = bench.rank(60)
-        wait_for((bench.run.rank(0) / TRACE_FILE).exists)
+        wait_for((bench.run.rank(0) / STACKS_FILE).exists)
         before = len(bench.trace()["shardprof"]["stacks"]["chunks"])
         os.kill(wait_for(lambda: spies(job.pid))[0], signal.SIGKILL)
         wait_for(lambda: len(bench.trace()["shardprof"]["stacks"]["chunks"]) > before)
@@ -235,10 +237,11 @@ def test_without_the_right_to_read_there_is_one_note(
 RECORDER = """
 import sys, time
 from pathlib import Path
-from shardprof.record import stacks
+from shardprof.record.beside.stacks import recorder as stacks
+from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.trace.schema import RunFolder
 stacks.CHUNK_S = 2
-stacks.StackRecorder(RunFolder(Path(sys.argv[1])), sys.argv[2], print).start()
+stacks.StackRecorder(NodeRanks(RunFolder(Path(sys.argv[1])), sys.argv[2]), print).start()
 time.sleep(60)
 """
 
@@ -279,7 +282,7 @@ def test_a_distributed_training_computes_the_same(
     assert recorded.stdout == fsdp2_run.stdout
     assert "stacks are missing" not in recorded.stderr
     for rank in (0, 1):
-        trace = json.loads(gzip.decompress((recorded.folder.rank(rank) / TRACE_FILE).read_bytes()))
+        trace = json.loads(gzip.decompress((recorded.folder.rank(rank) / STACKS_FILE).read_bytes()))
         assert trace["shardprof"]["stacks"]["samples"] > 10
         in_script = [call for call in calls(trace) if call["args"]["file"].startswith(f"{fsdp2_script}:")]
         steps = recorded.steps(rank)

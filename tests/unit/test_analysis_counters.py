@@ -49,7 +49,7 @@ def node(
             begin_ns=number * SECOND,
             end_ns=(number + 1) * SECOND,
             cuda_memory={"alloc_retries": retries(number)},
-        )  # fmt: skip
+        )
         for number in range(SAMPLES - 1)
     ]
     ranks = [NodeRank(record=rank, steps=StepTimes.of(steps), gpu=gpu_of(host, rank))]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.record import sampler as sampling
+from shardprof.record.beside import sampler as sampling
+from shardprof.record.beside.sampler import Sampler
 from shardprof.record.counters import Sample
-from shardprof.record.sampler import Sampler
 from shardprof.trace.schema import CounterRecord, Device, read_lines
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardprof.record import compress, environment, inject, join, node, summary
+from shardprof.record import environment, inject, join, node, summary
+from shardprof.record.rank import compress
 from shardprof.record.record_file import RankFile
 from shardprof.trace.schema import (
     CapturePlan,

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from shardprof.record.beside import node_ranks
+from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.counters import host as host_counters
 from shardprof.record.counters import open_sources
 from shardprof.record.counters._process import Process
@@ -24,6 +26,13 @@ from shardprof.trace.schema import RankRecord, RunFolder, write_whole
 MIB = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks are looked for at each sample."""
+    for name in ("NEW_EVERY_S", "OURS_EVERY_S"):
+        monkeypatch.setattr(node_ranks, name, 0.0)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
@@ -31,7 +40,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def source(run: RunFolder, tmp_path: Path) -> Iterator[HostSource]:
-    source = HostSource(run, "a", infiniband_root=tmp_path / "infiniband")
+    source = HostSource(NodeRanks(run, "a"), infiniband_root=tmp_path / "infiniband")
     yield source
     source.close()
 
@@ -71,7 +80,7 @@ def end(process: Any) -> None:
 
 
 def test_every_machine_has_the_source(run: RunFolder) -> None:
-    assert "host" in [source.name for source in open_sources(run, "a", pytest.fail)]
+    assert "host" in [source.name for source in open_sources(NodeRanks(run, "a"), pytest.fail)]
 
 
 def test_this_very_process_is_sampled(run: RunFolder, source: HostSource) -> None:
@@ -260,7 +269,7 @@ def test_interfaces_and_infiniband_ports_are_told(run: RunFolder, tmp_path: Path
         (root / port / "counters").mkdir(parents=True)
         for name, text in files.items():
             (root / port / "counters" / name).write_text(text)
-    values = HostSource(run, "a", infiniband_root=root).sample().values
+    values = HostSource(NodeRanks(run, "a"), infiniband_root=root).sample().values
     assert values["mlx5_0/1"] == {"tx_bytes": 4000, "rx_bytes": 8000}
     assert values["mlx5_1/1"] == {"rx_bytes": 12}
     assert "mlx5_1/2" not in values

@@ -26,11 +26,13 @@ SAMPLING = """
 import json, sys
 from pathlib import Path
 from shardprof.record.counters import open_sources
+from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.trace.schema import RunFolder, to_json
 if "without-binding" in sys.argv:
     sys.modules["pynvml"] = None
 notes = []
-source = next((it for it in open_sources(RunFolder(Path("none")), "a", notes.append) if it.name == "nvml"), None)
+ranks = NodeRanks(RunFolder(Path("none")), "a")
+source = next((it for it in open_sources(ranks, notes.append) if it.name == "nvml"), None)
 told = {"is_there": source is not None, "notes": notes, "devices": source.devices if source else ()}
 print(to_json(told), flush=True)
 for command in sys.stdin:

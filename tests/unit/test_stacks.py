@@ -14,14 +14,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shardprof.record import flame_graph, stack_files
-from shardprof.record.growing_gzip import GrowingGzip
-from shardprof.record.permit import permit_reading
-from shardprof.record.py_spy import Anchor, Samples
-from shardprof.record.sampled_calls import Call, read_calls
-from shardprof.record.stack_files import INTERVAL_US, StackFiles
-from shardprof.record.stacks import CHUNK_S, WHOLE_S, pause_s
-from shardprof.trace.schema import RANK_FILE, RankRecord, write_whole
+from shardprof.record.beside.stacks import files as stack_files
+from shardprof.record.beside.stacks import flame_graph
+from shardprof.record.beside.stacks.files import INTERVAL_US, StackFiles
+from shardprof.record.beside.stacks.growing_gzip import GrowingGzip
+from shardprof.record.beside.stacks.py_spy import Anchor, Samples
+from shardprof.record.beside.stacks.recorder import CHUNK_S, WHOLE_S, pause_s
+from shardprof.record.beside.stacks.sampled_calls import Call, read_calls
+from shardprof.record.rank.permit import permit_reading
+from shardprof.trace.schema import RANK_FILE, STACKS_FILE, RankRecord, write_whole
 
 PID = 40
 PYTHON_THREAD = 0x7F0011223344
@@ -186,7 +187,7 @@ def test_a_chunk_for_which_there_is_no_room_leaves_the_trace_whole(tmp_path: Pat
     files = StackFiles(tmp_path, 3, PID)
     for _ in range(chunks_before):
         files.add(samples(*ONE_STEP))
-    room = (tmp_path / stack_files.TRACE_FILE).stat().st_size + 20 if chunks_before else 20
+    room = (tmp_path / STACKS_FILE).stat().st_size + 20 if chunks_before else 20
     with full_disk_after(room), pytest.raises(OSError, match="large"):
         files.add(samples(*ONE_STEP * 50))
     if chunks_before:
@@ -202,7 +203,7 @@ def rank_record(pid: int) -> RankRecord:
 
 
 def read_trace(folder: Path) -> Any:
-    return json.loads(gzip.decompress((folder / stack_files.TRACE_FILE).read_bytes()))
+    return json.loads(gzip.decompress((folder / STACKS_FILE).read_bytes()))
 
 
 def test_the_trace_is_on_the_runs_clock_and_says_how_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
 # Runs at the start of every Python process of an environment, for which pathlib would be the heaviest import.
-# ruff: noqa: PTH112, PTH113, PTH118, PTH120
+# ruff: noqa: PTH113, PTH118, PTH119
 """Lets `shardprof record` into interpreters that leave PYTHONPATH aside (`python -I`, `python -E`).
 
 `shardprof install-hook` puts a copy of it into site-packages. It looks for the recorder's bootstrap folder in the

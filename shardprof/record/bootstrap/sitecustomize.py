@@ -151,7 +151,7 @@ def install() -> None:
         found = importlib.util.find_spec("shardprof")
         if found is None or found.origin is None:  # a folder of that name, such as a clone, is no package
             sys.meta_path.insert(0, PackageFinder(config["package"]))
-        importlib.import_module("shardprof.record.agent").arm(config, after_import.when_imported, log)
+        importlib.import_module("shardprof.record.rank.agent").arm(config, after_import.when_imported, log)
 
     after_import.when_imported("torch", arm)
     sys.meta_path.insert(0, after_import)

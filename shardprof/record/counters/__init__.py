@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shardprof.trace.schema import Device, RunFolder
+from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.trace.schema import Device
 
 Values = dict[str, dict[str, float]]
 
@@ -44,14 +45,14 @@ class Source(Protocol):
         """There will be no further sample."""
 
 
-def open_sources(run: RunFolder, host: str, note: Callable[[str], None]) -> list[Source]:
+def open_sources(ranks: NodeRanks, note: Callable[[str], None]) -> list[Source]:
     """The sources that this machine has."""
     sources = []
     for module in pkgutil.iter_modules(__path__):
         if module.name.startswith("_"):
             continue
         try:
-            source: Source | None = importlib.import_module(f"{__name__}.{module.name}").open_source(run, host)
+            source: Source | None = importlib.import_module(f"{__name__}.{module.name}").open_source(ranks)
         except Exception as error:
             note(f"counters of {module.name} are missing: {error!r}")
             continue

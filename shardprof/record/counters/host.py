@@ -9,17 +9,18 @@ from pathlib import Path
 
 import psutil
 
+from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.counters import Sample, Values, _node
 from shardprof.record.counters._process import Process
-from shardprof.trace.schema import RANK_FILE, Device, RankRecord, RunFolder, read_whole
+from shardprof.trace.schema import Device
 
 RARELY_S = 5.0  # for what costs: every page of a rank, the parent of every process
 INFINIBAND_ROOT = Path("/sys/class/infiniband")
 
 
-def open_source(run: RunFolder, host: str) -> HostSource:
+def open_source(ranks: NodeRanks) -> HostSource:
     """Every machine has it."""
-    return HostSource(run, host)
+    return HostSource(ranks)
 
 
 class HostSource:
@@ -29,21 +30,18 @@ class HostSource:
     interval_ns = 250_000_000
     devices: tuple[Device, ...] = ()
 
-    def __init__(self, run: RunFolder, host: str, infiniband_root: Path = INFINIBAND_ROOT) -> None:
-        self._run = run
-        self._host = host
+    def __init__(self, ranks: NodeRanks, infiniband_root: Path = INFINIBAND_ROOT) -> None:
+        self._node_ranks = ranks
         self._ranks: dict[str, Process] = {}
         self._seen: dict[str, int] = {}
         """When each rank that has checked in did so: a later time is another process's."""
-        self._has_lost = False
         self._rare_at_s = -math.inf
         self._cpu = _node.Cpu()
         self._infiniband = _node.Infiniband(infiniband_root)
 
     def sample(self) -> Sample:
         """Totals since the process, the node or its driver began; memory, threads and processes as they are."""
-        is_rare = time.monotonic() >= self._rare_at_s + RARELY_S
-        self._find_ranks(again=is_rare and self._has_lost)
+        self._find_ranks()
         values: Values = {"node": {}}
         for of_node in (self._cpu.values, _node.memory, _node.swapped, _node.pressure):
             with suppress(OSError, KeyError):  # a sandbox that has no such file
@@ -56,7 +54,7 @@ class HostSource:
                 values[subject] = process.values()
             except OSError:
                 self._lose(subject)
-        if is_rare and (self._ranks or self._has_lost):
+        if self._ranks and time.monotonic() >= self._rare_at_s + RARELY_S:
             self._rare_at_s = time.monotonic()
             self._add_rare(values)
         return Sample(values)
@@ -72,24 +70,18 @@ class HostSource:
             values[subject] |= process.own_memory()
             values[subject]["processes"] = len(_family(process.pid, children))
 
-    def _find_ranks(self, *, again: bool) -> None:
-        """Those that are new. `again`: those that are known as well, which a restart may have brought here."""
-        for folder in self._run.rank_folders():
-            subject = f"rank {int(folder.name)}"
-            if subject in self._ranks or (subject in self._seen and not again):
-                continue
-            try:
-                rank = read_whole(RankRecord, folder / RANK_FILE)
-            except (OSError, ValueError, TypeError):
-                continue  # not written yet: the next sample finds it
-            if self._seen.get(subject) != rank.started_ns and rank.host == self._host:
+    def _find_ranks(self) -> None:
+        for rank in self._node_ranks.current():
+            subject = f"rank {rank.rank}"
+            if self._seen.get(subject) != rank.started_ns:
+                self._seen[subject] = rank.started_ns
+                self._lose(subject)
                 with suppress(OSError):
                     self._ranks[subject] = Process(rank.pid)
-            self._seen[subject] = rank.started_ns
 
     def _lose(self, subject: str) -> None:
-        self._ranks.pop(subject).close()
-        self._has_lost = True
+        if process := self._ranks.pop(subject, None):
+            process.close()
 
 
 def _children() -> dict[int, set[int]]:

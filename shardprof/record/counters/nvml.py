@@ -6,8 +6,9 @@ import ctypes
 from contextlib import suppress
 from typing import Any
 
+from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.counters import Sample, Values
-from shardprof.trace.schema import Device, RunFolder
+from shardprof.trace.schema import Device
 
 try:
     import pynvml
@@ -21,7 +22,7 @@ MOST_XIDS = 100
 Events = dict[str, list[str]]
 
 
-def open_source(run: RunFolder, host: str) -> NvmlSource | None:
+def open_source(ranks: NodeRanks) -> NvmlSource | None:
     """None without a driver, its library or its Python binding. RuntimeError where they are there and do not work."""
     if pynvml is None:
         return None

@@ -12,7 +12,7 @@ import pkgutil
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from shardprof.record.agent import Agent
+    from shardprof.record.rank.agent import Agent
 
 
 class Framework(Protocol):

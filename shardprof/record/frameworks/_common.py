@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from shardprof.record.patches import Callback
-from shardprof.record.steps import FORWARD
+from shardprof.record.rank.patches import Callback
+from shardprof.record.rank.steps import FORWARD
 
 if TYPE_CHECKING:
-    from shardprof.record.agent import Agent
+    from shardprof.record.rank.agent import Agent
 
 
 def forward_of(agent: Agent, name: str, describe: Callable[[Any], dict[str, Any]]) -> dict[str, Callback]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shardprof.record.frameworks._common import dtype_of, forward_of
-from shardprof.record.patches import watch
+from shardprof.record.rank.patches import watch
 
 if TYPE_CHECKING:
-    from shardprof.record.agent import Agent
+    from shardprof.record.rank.agent import Agent
 
 MODULE = "torch.nn.parallel.distributed"
 

@@ -11,13 +11,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from shardprof.record.frameworks._common import forward_of
-from shardprof.record.hooks import phase
-from shardprof.record.patches import Callback, Function, watch
-from shardprof.record.ranges import Range
-from shardprof.record.steps import BACKWARD, OPTIMIZER, Source
+from shardprof.record.rank.hooks import phase
+from shardprof.record.rank.patches import Callback, Function, watch
+from shardprof.record.rank.ranges import Range
+from shardprof.record.rank.steps import BACKWARD, OPTIMIZER, Source
 
 if TYPE_CHECKING:
-    from shardprof.record.agent import Agent
+    from shardprof.record.rank.agent import Agent
 
 MODULE = "deepspeed.runtime.engine"
 

@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from shardprof.record.frameworks._common import dtype_name, dtype_of
-from shardprof.record.patches import watch
-from shardprof.record.steps import FORWARD
+from shardprof.record.rank.patches import watch
+from shardprof.record.rank.steps import FORWARD
 
 if TYPE_CHECKING:
-    from shardprof.record.agent import Agent
+    from shardprof.record.rank.agent import Agent
 
 MODULE = "torch.distributed.fsdp._fully_shard._fsdp_state"
 

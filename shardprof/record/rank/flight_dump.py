@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from shardprof.trace.flight_recorder import FLIGHT_FILE
+from shardprof.trace.schema import FLIGHT_FILE
 
 DUMPS = ("_dump_nccl_trace_json", "_dump_fr_trace_json")  # the first there is: NCCL's own, else that of any backend
 

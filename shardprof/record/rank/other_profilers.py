@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.profiler.profiler import _KinetoProfile
 
-from shardprof.record.patches import watch
+from shardprof.record.rank.patches import watch
 from shardprof.trace.schema import Window
 
 

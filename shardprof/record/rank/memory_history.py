@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from shardprof.record import groups
+from shardprof.record.rank import groups
 
 MAX_EVENTS = 100_000
 _memory: Any = torch.cuda.memory  # Any: these functions are untyped

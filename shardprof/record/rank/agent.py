@@ -21,15 +21,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
-from shardprof.record import frameworks, hooks
+from shardprof.record import frameworks
 from shardprof.record.claim import RankTakenError, claim
-from shardprof.record.other_profilers import OtherProfilers
-from shardprof.record.permit import permit_reading
+from shardprof.record.rank import hooks
+from shardprof.record.rank.other_profilers import OtherProfilers
+from shardprof.record.rank.permit import permit_reading
+from shardprof.record.rank.recorder import Describe, Recorder
+from shardprof.record.rank.steps import Source
+from shardprof.record.rank.window import Companion
 from shardprof.record.record_file import RankFile
-from shardprof.record.recorder import Describe, Recorder
 from shardprof.record.shield import report_failures_to, shielded
-from shardprof.record.steps import Source
-from shardprof.record.window import Companion
 from shardprof.trace.schema import RANK_FILE, CapturePlan, Window, from_json
 
 P = ParamSpec("P")

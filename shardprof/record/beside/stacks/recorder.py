@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shardprof.record import py_spy
-from shardprof.record.py_spy import Sampling, SamplingError
-from shardprof.record.stack_files import StackFiles
-from shardprof.trace.schema import RANK_FILE, RankRecord, RunFolder, read_whole
+from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.record.beside.stacks import py_spy
+from shardprof.record.beside.stacks.files import StackFiles
+from shardprof.record.beside.stacks.py_spy import Sampling, SamplingError
 
 POLL_S = 0.2
 CHUNK_S = 30
@@ -53,14 +53,12 @@ def pause_s(elapsed_s: float) -> float:
 class StackRecorder:
     """Samples the ranks of one host from `start` to `stop`, as they check in. Never raises: what fails is noted."""
 
-    def __init__(self, run: RunFolder, host: str, note: Callable[[str], None]) -> None:
-        self._run = run
-        self._host = host
+    def __init__(self, ranks: NodeRanks, note: Callable[[str], None]) -> None:
+        self._node_ranks = ranks
         self._note = note
         self._noted: set[str] = set()
-        self._elsewhere: set[str] = set()
         self._over: set[int] = set()
-        self._ranks: dict[str, _Rank] = {}
+        self._ranks: dict[int, _Rank] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run_guarded, name="shardprof-stacks", daemon=True)
 
@@ -101,25 +99,17 @@ class StackRecorder:
             time.sleep(POLL_S / 10)
 
     def _find_ranks(self) -> None:
-        for folder in self._run.rank_folders():
-            if folder.name in self._elsewhere or folder.name in self._ranks:
-                continue
-            try:
-                record = read_whole(RankRecord, folder / RANK_FILE)
-            except (OSError, ValueError, TypeError):
-                continue  # not written yet
-            if record.host != self._host:
-                self._elsewhere.add(folder.name)
-            elif record.pid not in self._over:
-                scratch = self._run.host(self._host) / f".stacks-{record.pid}"
-                files = StackFiles(folder, record.rank, record.pid)
-                self._ranks[folder.name] = _Rank(record.pid, files, scratch, self._note_once)
+        for record in self._node_ranks.current():
+            if record.pid not in self._over and record.pid not in self._ranks:
+                scratch = self._node_ranks.run.host(self._node_ranks.host) / f".stacks-{record.pid}"
+                files = StackFiles(self._node_ranks.run.rank(record.rank), record.rank, record.pid)
+                self._ranks[record.pid] = _Rank(record.pid, files, scratch, self._note_once)
 
     def _advance(self) -> None:
-        for name, rank in list(self._ranks.items()):
+        for pid, rank in list(self._ranks.items()):
             if not rank.advance():
-                del self._ranks[name]
-                self._over.add(rank.pid)
+                del self._ranks[pid]
+                self._over.add(pid)
 
     def _note_once(self, why: str) -> None:
         """What fails for one rank mostly fails for all of them."""

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import psutil
 
+from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.record.beside.stacks.recorder import dump
 from shardprof.record.shield import shielded
-from shardprof.record.stacks import dump
-from shardprof.trace.flight_recorder import FLIGHT_FILE, Wait, read_flight, waits
+from shardprof.trace.flight_recorder import Wait, read_flight, waits
 from shardprof.trace.place import ENDED, PLACE_FILE, Place, read_place
-from shardprof.trace.schema import RANK_FILE, RankRecord, RunFolder, read_whole
+from shardprof.trace.schema import FLIGHT_FILE, RANK_FILE, RankRecord, read_whole
 from shardprof.words import numbers
 
 LOOK_S = 1.0
@@ -40,10 +41,10 @@ class Watchdog:
     """Watches the ranks of one node from `start` to `stop`; a rank is stuck when nothing moved for `seconds`."""
 
     def __init__(
-        self, run: RunFolder, host: str, seconds: float, say: Callable[[str], None], note: Callable[[str], None]
+        self, ranks: NodeRanks, seconds: float, say: Callable[[str], None], note: Callable[[str], None]
     ) -> None:
-        self._run = run
-        self._host = host
+        self._node_ranks = ranks
+        self._run = ranks.run
         self._seconds = seconds
         self._say = say
         self._note = note
@@ -82,12 +83,10 @@ class Watchdog:
         return [watched for watched in self._ranks.values() if self._is_stuck(watched)]
 
     def _find_ranks(self) -> None:
-        for folder in self._run.rank_folders():
-            with contextlib.suppress(OSError, ValueError, TypeError):  # not written yet: the next look finds it
-                record = read_whole(RankRecord, folder / RANK_FILE)
-                known = self._ranks.get(record.rank)
-                if record.host == self._host and (known is None or known.record.pid != record.pid):
-                    self._ranks[record.rank] = _Watched(record, since=time.monotonic())
+        for record in self._node_ranks.current():
+            known = self._ranks.get(record.rank)
+            if known is None or known.record.started_ns != record.started_ns:
+                self._ranks[record.rank] = _Watched(record, since=time.monotonic())
 
     def _update(self, watched: _Watched) -> None:
         place = read_place(self._run.rank(watched.record.rank) / PLACE_FILE)
@@ -101,7 +100,7 @@ class Watchdog:
 
     def _report(self, stuck: Sequence[RankRecord]) -> None:
         self._reports += 1
-        folder = self._run.host(self._host) / FOLDER / str(self._reports)
+        folder = self._run.host(self._node_ranks.host) / FOLDER / str(self._reports)
         lines = [f"no progress for {self._seconds:g} s on {_ranks([record.rank for record in stuck])}", *self._told()]
         lines.append(f"the job is left alone; stacks of the ranks of this node are in {folder}")
         folder.mkdir(parents=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from shardprof.record.sampled_calls import MAIN_THREAD
+from shardprof.record.beside.stacks.sampled_calls import MAIN_THREAD
 
 WIDTH, ROW, MARGIN = 1200, 16, 10
 CHARACTER = 6.2  # the width of one at the size of the text

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shardprof.record import groups
-from shardprof.record.compress import Compressor
 from shardprof.record.exit_guard import ExitGuard
-from shardprof.record.memory_history import MemoryHistory
-from shardprof.record.other_profilers import OtherProfilers
+from shardprof.record.rank import groups
+from shardprof.record.rank.compress import Compressor
+from shardprof.record.rank.memory_history import MemoryHistory
+from shardprof.record.rank.other_profilers import OtherProfilers
+from shardprof.record.rank.schedule import PlannedWindow, Schedule
+from shardprof.record.rank.termination import TerminationGuard
+from shardprof.record.rank.window import Companion, OpenWindow
 from shardprof.record.record_file import RankFile
-from shardprof.record.schedule import PlannedWindow, Schedule
-from shardprof.record.termination import TerminationGuard
-from shardprof.record.window import Companion, OpenWindow
 from shardprof.trace.schema import CapturePlan, Window
 
 NEAR_STEPS = 20

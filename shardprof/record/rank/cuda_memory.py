@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from shardprof.record import groups
+from shardprof.record.rank import groups
 
 _SIZES = ("allocated_bytes", "active_bytes", "reserved_bytes")
 

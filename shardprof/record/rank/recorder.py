@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from shardprof.record import claim, groups
-from shardprof.record.capture import Capture
-from shardprof.record.cuda_memory import allocator_state
-from shardprof.record.housekeeper import Housekeeper
-from shardprof.record.other_profilers import OtherProfilers
-from shardprof.record.ranges import Range
+from shardprof.record import claim
+from shardprof.record.rank import groups
+from shardprof.record.rank.capture import Capture
+from shardprof.record.rank.cuda_memory import allocator_state
+from shardprof.record.rank.housekeeper import Housekeeper
+from shardprof.record.rank.other_profilers import OtherProfilers
+from shardprof.record.rank.ranges import Range
+from shardprof.record.rank.steps import DATA, Marker, Source, StepClock
 from shardprof.record.record_file import RankFile
-from shardprof.record.steps import DATA, Marker, Source, StepClock
 from shardprof.trace.journal import Journal
 from shardprof.trace.place import BETWEEN, ENDED, Place
 from shardprof.trace.schema import STEPS_FILE, CapturePlan, read_steps, to_json

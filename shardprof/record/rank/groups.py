@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from shardprof.record.patches import watched
-from shardprof.record.ranges import Range
+from shardprof.record.rank.patches import watched
+from shardprof.record.rank.ranges import Range
 from shardprof.trace.schema import ProcessGroup
 
 LAUNCHING = (

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from shardprof.record.patches import Callback, Function, watch, watched
-from shardprof.record.steps import BACKWARD, DATA, OPTIMIZER
+from shardprof.record.rank.patches import Callback, Function, watch, watched
+from shardprof.record.rank.steps import BACKWARD, DATA, OPTIMIZER
 
 if TYPE_CHECKING:
-    from shardprof.record.agent import Agent
+    from shardprof.record.rank.agent import Agent
 
 WhenImported = Callable[[str, Callable[[], None]], None]
 

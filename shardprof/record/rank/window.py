@@ -9,10 +9,10 @@ from typing import Protocol
 from torch.profiler import ProfilerActivity
 from torch.profiler.profiler import _KinetoProfile
 
-from shardprof.record import groups
-from shardprof.record.other_profilers import OtherProfilers
-from shardprof.record.ranges import Range
-from shardprof.record.schedule import PlannedWindow
+from shardprof.record.rank import groups
+from shardprof.record.rank.other_profilers import OtherProfilers
+from shardprof.record.rank.ranges import Range
+from shardprof.record.rank.schedule import PlannedWindow
 from shardprof.trace.schema import CapturePlan
 
 

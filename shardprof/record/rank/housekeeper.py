@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from shardprof.record.flight_dump import remove_flight, write_flight
+from shardprof.record.rank.flight_dump import remove_flight, write_flight
 from shardprof.record.shield import shielded
 from shardprof.trace.place import PLACE_FILE, Place, PlaceWriter
 from shardprof.trace.request import Request, RequestReader

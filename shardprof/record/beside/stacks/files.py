@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shardprof.record import flame_graph
-from shardprof.record.growing_gzip import GrowingGzip
-from shardprof.record.py_spy import RATE_HZ, Samples
-from shardprof.record.sampled_calls import Call, Calls, read_calls
-from shardprof.trace.schema import RANK_FILE, RankRecord, read_whole
+from shardprof.record.beside.stacks import flame_graph
+from shardprof.record.beside.stacks.growing_gzip import GrowingGzip
+from shardprof.record.beside.stacks.py_spy import RATE_HZ, Samples
+from shardprof.record.beside.stacks.sampled_calls import Call, Calls, read_calls
+from shardprof.trace.schema import RANK_FILE, STACKS_FILE, RankRecord, read_whole
 
-TRACE_FILE = "stacks.json.gz"
 FOLDED_FILE = "stacks.folded"
 PICTURE_FILE = "stacks.svg"
 MOST_STACKS = 10_000
@@ -66,7 +65,7 @@ class StackFiles:
         chunk = self._chunk(seen, offset_us)
         folder = self._current_folder()
         part = head + self._part(sampled, offset_us)
-        self._trace.extend(folder / TRACE_FILE, part.encode(), self._tail([*self._chunks, chunk]).encode())
+        self._trace.extend(folder / STACKS_FILE, part.encode(), self._tail([*self._chunks, chunk]).encode())
         self._chunks.append(chunk)
         self._threads |= sampled.threads
         self._add_times(sampled.stack_us)

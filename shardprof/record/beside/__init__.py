@@ -1,0 +1,1 @@
+"""What runs in the recorder's process while the job does: samples counters and stacks, watches over the ranks."""
