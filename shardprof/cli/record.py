@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from shardprof.errors import ShardprofError
-from shardprof.record.launch import Plan, record
+from shardprof.record.launch import record
 from shardprof.record.rank.schedule import WARMUP_STEPS
 from shardprof.trace.schema import CapturePlan
 
@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise ShardprofError("there is no command to record", "try `shardprof record -- torchrun train.py`")
-    return record(tuple(command), args.out, Plan(capture=_capture_plan(args), stacks=args.stacks))
+    return record(tuple(command), args.out, _plan(args))
 
 
-def _capture_plan(args: argparse.Namespace) -> CapturePlan:
+def _plan(args: argparse.Namespace) -> CapturePlan:
     if args.mode == "light" and (args.steps or args.repeat):
         raise ShardprofError("--mode light captures no steps by itself", "leave out --steps and --repeat, or --mode")
     first_step, end_step = _range(args.steps or DEFAULT_STEPS)
@@ -72,6 +72,7 @@ def _capture_plan(args: argparse.Namespace) -> CapturePlan:
         stack=args.stack,
         memory=args.memory,
         watchdog_s=_count("--watchdog", args.watchdog) if args.watchdog else None,
+        stacks=args.stacks,
     )
 
 

@@ -45,7 +45,7 @@ class Claim:
 def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
     """The folder and the first record of this process's rank. Raises RankTakenError."""
     place = _place()
-    host = config["host"] if identity.of_node() == config["node"] else identity.hostname()
+    host = config["host"] if identity.of_node() == config["node"] else _name_beside(config["host"])
     folder = RunFolder(Path(config["run"])).rank(place.rank)
     folder.mkdir(parents=True, exist_ok=True)
     if attempt := _take(folder, _own_claim(host)):
@@ -61,6 +61,12 @@ def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
         versions=versions(),
     )
     return folder, record
+
+
+def _name_beside(recorders_host: str) -> str:
+    """What to call this node, which has no recorder: its hostname, unless the recorder's node is called so as well."""
+    hostname = identity.hostname()
+    return f"{hostname}-other" if hostname == recorders_host else hostname
 
 
 def world_size() -> int:

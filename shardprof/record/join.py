@@ -7,7 +7,6 @@ with a run that is over is never mixed into: the recording goes to `<folder>-2`,
 from __future__ import annotations
 
 import os
-import platform
 import time
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def join_run(out: Path | None, command: tuple[str, ...], plan: CapturePlan) -> R
 
 def claim_host(run: RunFolder) -> str:
     """The name under which this recorder's node appears in the run: its hostname, numbered if that is taken."""
-    hostname = platform.node().split(".")[0] or "localhost"
+    hostname = identity.hostname()
     name, number = hostname, 1
     run.host(name).parent.mkdir(exist_ok=True)
     while True:

@@ -7,34 +7,23 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from shardprof.errors import ShardprofError
 from shardprof.record import inject, join, node, summary
-from shardprof.record.beside.node_ranks import NodeRanks
-from shardprof.record.beside.sampler import Sampler
-from shardprof.record.beside.stacks.recorder import StackRecorder
-from shardprof.record.beside.watchdog import Watchdog
-from shardprof.record.counters import open_sources
 from shardprof.record.job import run_job
 from shardprof.record.record_file import RecordFile
-from shardprof.record.shield import report_failures_to, shielded
-from shardprof.trace.place import PLACE_FILE, read_place
+from shardprof.record.shield import report_failures_to
 from shardprof.trace.request import REQUEST_FILE
-from shardprof.trace.schema import COUNTERS_FILE, HOST_FILE, CapturePlan, Outcome
+from shardprof.trace.schema import HOST_FILE, CapturePlan, Outcome, RunFolder
+
+if TYPE_CHECKING:
+    from shardprof.record.beside.crew import Crew
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to record: the ranks' part, and whether Python's stacks are sampled from outside as well."""
-
-    capture: CapturePlan
-    stacks: bool = False
-
-
-def record(command: tuple[str, ...], out: Path | None, plan: Plan) -> int:
+def record(command: tuple[str, ...], out: Path | None, plan: CapturePlan) -> int:
     """Run `command` recorded; its exit code. Raises ShardprofError where there is nothing that could be run."""
     if shutil.which(command[0]) is None:
         raise ShardprofError(f"{command[0]}: no such program", "check its name and PATH")
@@ -45,22 +34,12 @@ def record(command: tuple[str, ...], out: Path | None, plan: Plan) -> int:
     return recording.run()
 
 
-class Beside(Protocol):
-    """What runs in the recorder's process while the job does."""
-
-    def start(self) -> None:
-        """The job has begun."""
-
-    def stop(self) -> None:
-        """The job is over."""
-
-
 class Recording:
     """One node's part of a run: its host folder, its samples, its outcome. Making it claims the folder."""
 
-    def __init__(self, command: tuple[str, ...], out: Path | None, plan: Plan) -> None:
+    def __init__(self, command: tuple[str, ...], out: Path | None, plan: CapturePlan) -> None:
         self._command = command
-        self._run = join.join_run(out, command, plan.capture)
+        self._run = join.join_run(out, command, plan)
         if out is not None and self._run.root != out.absolute():
             say(f"{out} holds a run that is over: recording into {self._run.root}")
         name = join.claim_host(self._run)
@@ -68,42 +47,30 @@ class Recording:
         self._host = RecordFile(self._folder / HOST_FILE, node.describe(name))
         report_failures_to(lambda what, error: self._note(f"{what}: {error!r}"))
         host = join.first_on_node(self._run, name)
-        bootstrap = inject.write_bootstrap(self._run, name, host, plan.capture)
+        bootstrap = inject.write_bootstrap(self._run, name, host, plan)
         self._environment = inject.environment_with(bootstrap, os.environ)
-        self._ranks = NodeRanks(self._run, host)
-        sources = open_sources(self._ranks, self._note) if host == name else []
-        self._sampler = Sampler(self._folder / COUNTERS_FILE, sources, self._captures, self._note)
-        self._beside: list[Beside] = [self._sampler]
-        if plan.stacks and host == name:
-            self._beside.append(StackRecorder(self._ranks, self._note))
-        if plan.capture.watchdog_s is not None and host == name:
-            self._beside.append(Watchdog(self._ranks, plan.capture.watchdog_s, say, self._note))
-        devices = tuple(device for source in sources for device in source.devices)
+        self._crew = _crew(self._run, host, plan, self._note) if host == name else None
+        devices = self._crew.devices if self._crew else ()
         self._host.update(devices=devices, beside=None if host == name else host)
 
     def run(self) -> int:
         """Run the job; its exit code."""
         try:
-            exit_code = run_job(self._command, self._environment, while_running=self._start_beside)
+            exit_code = run_job(self._command, self._environment, while_running=self._start)
         except ShardprofError:
             self._discard()
             raise
-        for companion in self._beside:
-            shielded(companion.stop)()
+        if self._crew:
+            self._crew.stop()
         try:
             self._finish(exit_code)
         except Exception as error:
             say(f"the end of the run is not recorded: {_why(error)}")
         return exit_code
 
-    def _start_beside(self) -> None:
-        for companion in self._beside:
-            shielded(companion.start)()
-
-    def _captures(self) -> bool:
-        """Does a rank of this node capture steps, or will it soon? Until they say where they are they will."""
-        places = [read_place(self._run.rank(rank.rank) / PLACE_FILE) for rank in self._ranks.current()]
-        return not places or any(place is not None and place.capture != "far" for place in places)
+    def _start(self) -> None:
+        if self._crew:
+            self._crew.start()
 
     def _finish(self, exit_code: int) -> None:
         name = self._host.record.name
@@ -112,7 +79,7 @@ class Recording:
         outcome = Outcome(exit_code=exit_code, ended_ns=time.time_ns())
         for note in self._host.record.notes:
             say(note)
-        self._host.update(outcome=outcome, counter_costs=self._sampler.costs(name))
+        self._host.update(outcome=outcome, counter_costs=self._crew.costs() if self._crew else ())
         for line in summary.lines(self._run, summary.complete(self._run)):
             say(line)
 
@@ -129,6 +96,12 @@ class Recording:
     def _note(self, text: str) -> None:
         with contextlib.suppress(OSError):  # it stays in memory, for the end
             self._host.note(text)
+
+
+def _crew(run: RunFolder, host: str, plan: CapturePlan, note: Callable[[str], None]) -> Crew:
+    from shardprof.record.beside.crew import Crew  # here, so that a part that does not load leaves the job unrecorded
+
+    return Crew(run, host, plan, say, note)
 
 
 def say(text: str) -> None:

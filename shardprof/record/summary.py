@@ -75,7 +75,7 @@ def lines(run: RunFolder, record: RunRecord) -> Iterator[str]:
     if not record.ranks:
         yield (
             "no rank was recorded: no process joined a process group or trained with a torch.optim.Optimizer; likely "
-            "it ended before training, does not use torch, or runs Python with -I or -E, which ignores PYTHONPATH"
+            "it ended before training, does not use torch, or runs Python with -I or -E (see `shardprof install-hook`)"
         )
         return
     live = live_ranks(run)

@@ -43,7 +43,7 @@ class CapturePlan:
     Steps `first_step` .. `first_step + steps - 1` are captured after `warmup_steps`; with `repeat` > 1 the same
     pass/warm-up/capture cycle runs again from there, with 0 nothing is captured unless it is asked for while the job
     runs. `shapes` None means: where sizes need it (no NCCL). With `watchdog_s` a rank that makes no progress for so
-    long keeps what torch's flight recorder knows.
+    long is told of and keeps what torch's flight recorder knows; with `stacks` Python stacks are sampled from outside.
     """
 
     first_step: int = 7
@@ -54,6 +54,7 @@ class CapturePlan:
     stack: bool = False
     memory: bool = False
     watchdog_s: int | None = None
+    stacks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
