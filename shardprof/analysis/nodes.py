@@ -36,7 +36,7 @@ class Nodes:
         ends_ns = begins_ns + np.array([step.wall_ns for step in rank.steps], dtype=np.int64)
         told = step_counters(self._counters(str(traces.host)), node_rank, begins_ns, ends_ns)
         steps = (
-            replace(step, counters={name: float(v[i]) for name, v in sorted(told.items()) if not np.isnan(v[i])})
+            replace(step, counters={name: _rounded(v[i]) for name, v in sorted(told.items()) if not np.isnan(v[i])})
             for i, step in enumerate(rank.steps)
         )
         return replace(rank, steps=tuple(steps))
@@ -71,3 +71,8 @@ class Nodes:
 
     def _read(self, name: str) -> Counters:
         return read_counters(self._hosts[name].folder / COUNTERS_FILE)
+
+
+def _rounded(value: float) -> float:
+    """To nine digits: more than samples hold, and the same on every machine."""
+    return float(f"{value:.9g}")

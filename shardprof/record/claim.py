@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from shardprof.record import identity, launched
-from shardprof.record.launched import Place
+from shardprof.record.launched import Position
 from shardprof.record.rank import groups
 from shardprof.trace.schema import RankRecord, RunFolder, read_whole, to_json
 
@@ -25,7 +25,7 @@ class RankTakenError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The process that took a rank. `process` and `launches` tell whether another one may take its place."""
+    """The process that took a rank. `process` and `launches` tell whether another one may take its position."""
 
     host: str
     pid: int
@@ -44,16 +44,16 @@ class Claim:
 
 def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
     """The folder and the first record of this process's rank. Raises RankTakenError."""
-    place = _place()
+    position = _position()
     host = config["host"] if identity.of_node() == config["node"] else _name_beside(config["host"])
-    folder = RunFolder(Path(config["run"])).rank(place.rank)
+    folder = RunFolder(Path(config["run"])).rank(position.rank)
     folder.mkdir(parents=True, exist_ok=True)
     if attempt := _take(folder, _own_claim(host)):
         _put_aside(folder, f"attempt-{attempt - 1}")
     record = RankRecord(
-        rank=place.rank,
-        world_size=place.world_size,
-        local_rank=place.local_rank,
+        rank=position.rank,
+        world_size=position.world_size,
+        local_rank=position.local_rank,
         host=host,
         pid=os.getpid(),
         device=device(),
@@ -71,7 +71,7 @@ def _name_beside(recorders_host: str) -> str:
 
 def world_size() -> int:
     """How many ranks the job has."""
-    return _place().world_size
+    return _position().world_size
 
 
 def device() -> str:
@@ -98,13 +98,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _place() -> Place:
+def _position() -> Position:
     """RANK goes before the process group, the process group before what other launchers say."""
-    place = launched.place()
+    position = launched.position()
     if not groups.is_distributed():
-        return place
-    rank = place.rank if "RANK" in os.environ else dist.get_rank()
-    return Place(rank, dist.get_world_size(), place.local_rank)
+        return position
+    rank = position.rank if "RANK" in os.environ else dist.get_rank()
+    return Position(rank, dist.get_world_size(), position.local_rank)
 
 
 def _own_claim(host: str) -> Claim:

@@ -79,7 +79,8 @@ class Recording:
         outcome = Outcome(exit_code=exit_code, ended_ns=time.time_ns())
         for note in self._host.record.notes:
             say(note)
-        self._host.update(outcome=outcome, counter_costs=self._crew.costs() if self._crew else ())
+        costs = self._crew.costs() if self._crew else ()
+        self._host.update(outcome=outcome, counter_costs=costs, recorder_cpu_s=time.process_time())
         for line in summary.lines(self._run, summary.complete(self._run)):
             say(line)
 

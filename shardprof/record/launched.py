@@ -25,7 +25,7 @@ LOCAL_RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "S
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where a process stands among those of its job."""
 
     rank: int
@@ -33,13 +33,13 @@ class Place:
     local_rank: int
 
 
-def place() -> Place:
+def position() -> Position:
     """As the launcher says; rank 0 where none says anything."""
     local_rank = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), 0)
     for rank, size in RANKS:
         if rank in os.environ and (size in os.environ or rank == "RANK"):
-            return Place(int(os.environ[rank]), int(os.environ.get(size, "1")), local_rank)
-    return Place(0, int(os.environ.get("WORLD_SIZE", "1")), local_rank)
+            return Position(int(os.environ[rank]), int(os.environ.get(size, "1")), local_rank)
+    return Position(0, int(os.environ.get("WORLD_SIZE", "1")), local_rank)
 
 
 def restarts() -> int:
@@ -49,7 +49,7 @@ def restarts() -> int:
 
 def launches() -> tuple[str, ...]:
     """Names of the elastic job that started this process: a process that shares one with an earlier one, of the same
-    rank, takes its place. Empty where nobody starts a rank again."""
+    rank, takes its position. Empty where nobody starts a rank again."""
     return tuple(_launches()) if "TORCHELASTIC_RESTART_COUNT" in os.environ else ()
 
 

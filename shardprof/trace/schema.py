@@ -92,6 +92,7 @@ class HostRecord:
 
     `identity` tells two nodes of one name apart; `launcher_pid` is the recorder's process on it. Where a node has a
     recorder in each task, `beside` names the first one, whose folder has the node's counters and whose name its ranks.
+    `recorder_cpu_s` is the CPU time of the recorder's own process, its counters included.
     """
 
     name: str
@@ -102,6 +103,7 @@ class HostRecord:
     beside: str | None = None
     devices: tuple[Device, ...] = ()
     counter_costs: tuple[CounterCost, ...] = ()
+    recorder_cpu_s: float | None = None
     outcome: Outcome | None = None
     notes: tuple[str, ...] = ()
 

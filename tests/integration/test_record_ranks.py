@@ -215,7 +215,7 @@ def test_a_broken_hook_costs_records_and_not_the_job(marks: Any) -> None:
     assert rank.dropped_records > 0
     assert any("injected" in note for note in rank.notes)
     assert marks.recorded.run.dropped_records >= rank.dropped_records
-    assert "records lost: Agent._begin: RuntimeError('injected')" in marks.recorded.stderr
+    assert "records lost: phase.phase_begins: RuntimeError('injected')" in marks.recorded.stderr
 
 
 VANISHED = """

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from shardprof.record import claim, identity, launched
 from shardprof.record.claim import Claim, RankTakenError
-from shardprof.record.launched import Place
+from shardprof.record.launched import Position
 from shardprof.trace.schema import RankRecord
 
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
@@ -30,23 +30,25 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "place"),
+    ("environment", "position"),
     [
-        ({}, Place(0, 1, 0)),
-        ({"RANK": "2", "WORLD_SIZE": "8", "LOCAL_RANK": "2"}, Place(2, 8, 2)),
-        ({"RANK": "2"}, Place(2, 1, 0)),
-        (OPEN_MPI, Place(3, 4, 1)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, Place(1, 2, 1)),
-        ({**BATCH, "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}, Place(3, 4, 1)),
-        (BATCH, Place(0, 1, 0)),
-        ({**BATCH, "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Place(5, 8, 1)),
-        ({**BATCH, "SLURM_STEP_NUM_TASKS": "1", **OPEN_MPI}, Place(3, 4, 1)),
+        ({}, Position(0, 1, 0)),
+        ({"RANK": "2", "WORLD_SIZE": "8", "LOCAL_RANK": "2"}, Position(2, 8, 2)),
+        ({"RANK": "2"}, Position(2, 1, 0)),
+        (OPEN_MPI, Position(3, 4, 1)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, Position(1, 2, 1)),
+        ({**BATCH, "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}, Position(3, 4, 1)),
+        (BATCH, Position(0, 1, 0)),
+        ({**BATCH, "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Position(5, 8, 1)),
+        ({**BATCH, "SLURM_STEP_NUM_TASKS": "1", **OPEN_MPI}, Position(3, 4, 1)),
     ],
 )
-def test_the_launcher_says_the_rank(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: Place) -> None:
+def test_the_launcher_says_the_rank(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], position: Position
+) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert launched.place() == place
+    assert launched.position() == position
 
 
 def taken(*, process: str = GONE, restarts: int = 0, launches: tuple[str, ...] = ()) -> Claim:

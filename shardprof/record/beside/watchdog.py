@@ -17,7 +17,7 @@ import psutil
 from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.beside.stacks.recorder import dump
 from shardprof.record.shield import shielded
-from shardprof.trace.flight_recorder import Wait, read_flight, waits
+from shardprof.trace.flight_recorder import Call, Calls, Wait, read_flight, waits
 from shardprof.trace.place import ENDED, PLACE_FILE, Place, read_place
 from shardprof.trace.schema import FLIGHT_FILE, RANK_FILE, RankRecord, read_whole
 from shardprof.words import numbers
@@ -122,7 +122,11 @@ class Watchdog:
         }
         places = {record.rank: read_place(self._run.rank(record.rank) / PLACE_FILE) for record in records}
         return [
-            *(f"rank {rank} is in {_place(place)}" for rank, place in places.items() if place),
+            *(
+                f"rank {rank} is in {_place(place)}{_last(flights.get(rank))}"
+                for rank, place in places.items()
+                if place
+            ),
             *(_waiting(wait) for wait in waits(flights, members)),
         ]
 
@@ -134,9 +138,16 @@ class Watchdog:
         return records
 
 
+def _last(calls: Calls | None) -> str:
+    return f"; its last collective: {_call(calls[-1])}" if calls else ""
+
+
+def _call(call: Call) -> str:
+    return f"{call.kind} number {call.sequence} of group {call.group} ({call.description})"
+
+
 def _waiting(wait: Wait) -> str:
-    call = wait.call
-    what = f"{call.kind} number {call.sequence} of group {call.group} ({call.description})"
+    what = _call(wait.call)
     waiting = f"{_ranks(wait.waiting)} wait{'s' if len(wait.waiting) == 1 else ''} in {what}"
     if not wait.absent:
         return f"{waiting}, which every rank of the group has joined"

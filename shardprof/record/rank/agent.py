@@ -37,8 +37,7 @@ P = ParamSpec("P")
 
 
 def ours(method: Callable[Concatenate[Agent, Recorder, P], None]) -> Callable[Concatenate[Agent, P], None]:
-    """What every hook goes through: nothing where there is no rank; failures end here, the time counts as our own."""
-    action = shielded(method)
+    """What every hook goes through: nothing where there is no rank, and the time counts as our own."""
 
     @functools.wraps(method)
     def timed(agent: Agent, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -47,7 +46,7 @@ def ours(method: Callable[Concatenate[Agent, Recorder, P], None]) -> Callable[Co
             return
         begin_ns = time.monotonic_ns()
         try:
-            action(agent, recorder, *args, **kwargs)
+            method(agent, recorder, *args, **kwargs)
         finally:
             recorder.hook_ns += time.monotonic_ns() - begin_ns
 
@@ -55,7 +54,7 @@ def ours(method: Callable[Concatenate[Agent, Recorder, P], None]) -> Callable[Co
 
 
 class Agent:
-    """One process of the job. Its methods are what the hooks call; none of them raises."""
+    """One process of the job. Its methods are what the hooks call, which shield the job from what they raise."""
 
     def __init__(self, config: dict[str, Any], log: Callable[[str], None]) -> None:
         self.recorder: Recorder | None = None
@@ -156,9 +155,10 @@ class Agent:
         plan = from_json(CapturePlan, self._config["plan"])
         shielded(permit_reading)(self._config["recorder_pid"])
         self.recorder = Recorder(Path(self._config["run"]), folder, rank_file, plan, self.others, self._say)
-        atexit.register(self.finish)
+        finish = shielded(self.finish)
+        atexit.register(finish)
         if multiprocessing.parent_process() is not None:  # forked ones leave atexit out
-            multiprocessing.util.Finalize(None, self.finish, exitpriority=0)
+            multiprocessing.util.Finalize(None, finish, exitpriority=0)
         self._say(f"recording rank {record.rank} (pid {record.pid}, {record.host}) into {self._config['run']}")
 
     @ours

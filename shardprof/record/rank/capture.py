@@ -83,6 +83,9 @@ class Capture:
 
     def step_begins(self, step: int) -> None:
         """Step `step` begins now: start, go on with, or end a window."""
+        if self._window is None and not self._is_due(step):  # as in nearly every step of a training
+            self._step = step
+            return
         with self._termination.held():
             try:
                 self._change(step)
@@ -108,6 +111,10 @@ class Capture:
         """In a forked child: the profiler is the parent's."""
         self._window = None
 
+    def _is_due(self, step: int) -> bool:
+        following = self._schedule.next
+        return following is not None and step >= following.prepare_step
+
     def _change(self, step: int) -> None:
         if self._window is not None:
             self._window.end_step()
@@ -120,8 +127,7 @@ class Capture:
     def _open_or_close(self, step: int) -> None:
         if self._window is not None and step >= self._window.planned.end_step:
             self._keep(self._end_window(), wait=False)
-        following = self._schedule.next
-        if self._window is None and following is not None and step >= following.prepare_step:
+        if self._window is None and self._is_due(step) and (following := self._schedule.next):
             self._open(following)
         if self._window is not None and not self._window.recording and step >= self._window.planned.first_step:
             self._window.start()

@@ -20,10 +20,21 @@ INTERVAL_S = 0.5
 
 
 class Housekeeper:
-    """Works until `stop`. `place` tells where the rank is; `requested` is the request that no step has taken yet."""
+    """Works until `stop`. `place` tells where the rank is, `look_at_clock` is called each time.
 
-    def __init__(self, run: Path, folder: Path, watchdog_s: int | None, place: Callable[[], Place]) -> None:
+    `requested` is the request that no step has taken yet.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        folder: Path,
+        watchdog_s: int | None,
+        place: Callable[[], Place],
+        look_at_clock: Callable[[], None],
+    ) -> None:
         self.requested: Request | None = None
+        self._look_at_clock = look_at_clock
         self._folder = folder
         self._place = place
         self._writer = PlaceWriter(folder / PLACE_FILE)
@@ -37,6 +48,8 @@ class Housekeeper:
 
     def take_request(self) -> Request | None:
         """The request that has come meanwhile, once."""
+        if self.requested is None:
+            return None
         request, self.requested = self.requested, None
         return request
 
@@ -57,6 +70,7 @@ class Housekeeper:
             self._last = place
             self._writer.put(place)
         self.requested = self._requests.new_request() or self.requested
+        self._look_at_clock()
         if self._patience is not None:
             self._mind_the_flight(self._patience)
 

@@ -59,7 +59,7 @@ class Recorder:
         self._steps_path = folder / STEPS_FILE
         self._journal = Journal(self._steps_path, MOST_STEP_BYTES)
         self._at = (0, BETWEEN, self.clock.now_ns)
-        self._housekeeper = Housekeeper(run, folder, plan.watchdog_s, self._place)
+        self._housekeeper = Housekeeper(run, folder, plan.watchdog_s, self._place, self._look_at_clock)
         self._phase_range: Range | None = None
         self._just_stepped: object | None = None
         self._mark_is_due = False
@@ -132,8 +132,6 @@ class Recorder:
             self._journal.append(to_json(record))
         except OSError as error:
             self.rank_file.dropped(f"steps are missing in {STEPS_FILE}: {error}")
-        if jump_ns := self.clock.jump_ns():
-            self.rank_file.note(f"the clock was stepped by {jump_ns / 1e9:+.3f} s in step {record.step}")
         if record.step == 0:
             self._describe()
         if request := self._housekeeper.take_request():
@@ -150,6 +148,10 @@ class Recorder:
 
     def _is_at(self, phase: str) -> None:
         self._at = (self.clock.step, phase, self.clock.now_ns)
+
+    def _look_at_clock(self) -> None:
+        if jump_ns := self.clock.jump_ns():
+            self.rank_file.note(f"the clock was stepped by {jump_ns / 1e9:+.3f} s in step {self.clock.step}")
 
     def _place(self) -> Place:
         step, phase, since_ns = self._at

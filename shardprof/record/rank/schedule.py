@@ -34,8 +34,10 @@ class Schedule:
     @property
     def next(self) -> PlannedWindow | None:
         """The window that comes next, or is open."""
-        windows = [window for window in (self._next_planned, self._asked_for) if window is not None]
-        return min(windows, key=lambda window: window.first_step, default=None)
+        planned, asked_for = self._next_planned, self._asked_for
+        if planned is None or asked_for is None:
+            return planned or asked_for
+        return min(planned, asked_for, key=lambda window: window.first_step)
 
     def ask(self, first_step: int, steps: int, now: int) -> bool:
         """Somebody wants these steps too; False where `now` is too late for it, or they overlap the next window."""
