@@ -24,7 +24,7 @@ def main() -> None:
         activities=[ProfilerActivity.CPU],
         schedule=plan,
         record_shapes=True,
-        on_trace_ready=lambda done: done.export_chrome_trace(str(folder / "trace.json.gz")),
+        on_trace_ready=lambda done: done.export_chrome_trace(str(folder / "trace.json")),
     )
     register_optimizer_step_post_hook(lambda *_: profiler.step())
     with profiler:
