@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shardprof.analysis.result import Notice
 from shardprof.trace.counters import Counters, Float64s, Int64s, Series
 from shardprof.trace.schema import HostRecord, RankRecord, StepRecord
-from shardprof.words import plural
+from shardprof.words import numbers, plural
 
 LOW_CLOCK = 0.9
 BUSY_PERCENT = 50
@@ -74,6 +74,16 @@ class Node:
     ranks: Sequence[NodeRank]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ill:
+    """What a rank met, how bad it is beside other ranks, and when."""
+
+    badness: float
+    message: str
+    begin_ns: int
+    end_ns: int
+
+
 def gpu_of(host: HostRecord, rank: RankRecord) -> str | None:
     """The counters' name for the GPU that a rank computes on."""
     return next((device.subject for device in host.devices if device.uuid == rank.device_uuid), None)
@@ -93,26 +103,25 @@ def notices(node: Node) -> list[Notice]:
     return [notice for rule in _RULES for notice in rule(node)]
 
 
-def _low_clocks(node: Node) -> Iterator[Notice]:
-    """Clocks of a GPU that works, below what it reached while it worked."""
-    for rank in node.ranks:
-        series = node.counters.series.get(rank.gpu or "", {})
-        if rank.span_ns is None or "sm_clock_mhz" not in series:
-            continue
-        clock = series["sm_clock_mhz"]
-        works = _inside(clock, rank.span_ns) & _works(clock, series.get("utilization_percent"))
-        usual_mhz = float(np.percentile(clock.values[works], 95)) if works.any() else 0.0
-        low = _stretches(works & (clock.values < LOW_CLOCK * usual_mhz))
-        if not low:
-            continue
-        spans = [(int(clock.times_ns[begin]), int(clock.times_ns[end])) for begin, end in low]
-        seconds = sum(end_ns - begin_ns for begin_ns, end_ns in spans) / 1e9
-        least_mhz = min(clock.values[begin : end + 1].min() for begin, end in low)
-        message = (
-            f"{rank.gpu} ({rank.subject}) ran at down to {least_mhz:,.0f} MHz for {seconds:,.1f} s, "
-            f"at {usual_mhz:,.0f} otherwise{_reasons(node, rank, spans)}"
-        )
-        yield _notice(node, "clock_low", message, [rank], spans[0][0], spans[-1][1])
+def _low_clock(node: Node, rank: NodeRank) -> _Ill | None:
+    """The clock of a GPU that works, below what it reached while it worked."""
+    series = node.counters.series.get(rank.gpu or "", {})
+    if rank.span_ns is None or "sm_clock_mhz" not in series:
+        return None
+    clock = series["sm_clock_mhz"]
+    works = _inside(clock, rank.span_ns) & _works(clock, series.get("utilization_percent"))
+    usual_mhz = float(np.percentile(clock.values[works], 95)) if works.any() else 0.0
+    low = _stretches(works & (clock.values < LOW_CLOCK * usual_mhz))
+    if not low:
+        return None
+    spans = [(int(clock.times_ns[begin]), int(clock.times_ns[end])) for begin, end in low]
+    seconds = sum(end_ns - begin_ns for begin_ns, end_ns in spans) / 1e9
+    least_mhz = min(clock.values[begin : end + 1].min() for begin, end in low)
+    message = (
+        f"{rank.gpu} ({rank.subject}) ran at down to {least_mhz:,.0f} MHz for {seconds:,.1f} s, "
+        f"at {usual_mhz:,.0f} otherwise{_reasons(node, rank, spans)}"
+    )
+    return _Ill(seconds, message, spans[0][0], spans[-1][1])
 
 
 def _reasons(node: Node, rank: NodeRank, spans_ns: Sequence[tuple[int, int]]) -> str:
@@ -136,38 +145,35 @@ def _swapping(node: Node) -> Iterator[Notice]:
             yield _notice(node, "swapping", message, node.ranks, *span)
 
 
-def _page_faults(node: Node) -> Iterator[Notice]:
-    for rank in node.ranks:
-        faults = node.counters.series.get(rank.subject, {}).get("major_page_faults")
-        if faults and rank.span_ns and (span := _span_above(_within(faults, rank.span_ns), FAULTS_PER_S)):
-            message = f"{rank.subject}: {faults.over_one(*span) or 0:,.0f} page faults that had to read from storage"
-            yield _notice(node, "page_faults", message, [rank], *span)
+def _page_faults(node: Node, rank: NodeRank) -> _Ill | None:
+    faults = node.counters.series.get(rank.subject, {}).get("major_page_faults")
+    if not faults or not rank.span_ns or not (span := _span_above(_within(faults, rank.span_ns), FAULTS_PER_S)):
+        return None
+    count = faults.over_one(*span) or 0
+    return _Ill(count, f"{rank.subject}: {count:,.0f} page faults that had to read from storage", *span)
 
 
-def _threads(node: Node) -> Iterator[Notice]:
-    for rank in node.ranks:
-        series = node.counters.series.get(rank.subject, {}).get("threads")
-        if series is None or rank.span_ns is None or not len(inside := _within(series, rank.span_ns).values):
-            continue
-        first, most = inside[0], inside.max()
-        if most >= max(FEWEST_THREADS, THREADS_GROWN * first):
-            message = f"{rank.subject}: its threads grew from {first:,.0f} to {most:,.0f}"
-            yield _notice(node, "threads", message, [rank], *rank.span_ns)
+def _threads(node: Node, rank: NodeRank) -> _Ill | None:
+    series = node.counters.series.get(rank.subject, {}).get("threads")
+    if series is None or rank.span_ns is None or not len(inside := _within(series, rank.span_ns).values):
+        return None
+    first, most = float(inside[0]), float(inside.max())
+    if most < max(FEWEST_THREADS, THREADS_GROWN * first):
+        return None
+    return _Ill(most, f"{rank.subject}: its threads grew from {first:,.0f} to {most:,.0f}", *rank.span_ns)
 
 
-def _waiting_for_cpu(node: Node) -> Iterator[Notice]:
-    for rank in node.ranks:
-        waited = node.counters.series.get(rank.subject, {}).get("main_thread_waiting_s")
-        if waited is None or not len(waited.times_ns) or rank.span_ns is None:
-            continue
-        begin_ns = max(rank.span_ns[0], int(waited.times_ns[0]))
-        end_ns = min(rank.span_ns[1], int(waited.times_ns[-1]))
-        if end_ns <= begin_ns:
-            continue
-        share = (waited.over_one(begin_ns, end_ns) or 0) * 1e9 / (end_ns - begin_ns)
-        if share >= WAITING_SHARE:
-            message = f"{rank.subject}: its main thread waited for a CPU {share:.0%} of the time".replace("%", " %")
-            yield _notice(node, "cpu_wait", message, [rank], begin_ns, end_ns)
+def _waiting_for_cpu(node: Node, rank: NodeRank) -> _Ill | None:
+    waited = node.counters.series.get(rank.subject, {}).get("main_thread_waiting_s")
+    if waited is None or not len(waited.times_ns) or rank.span_ns is None:
+        return None
+    begin_ns = max(rank.span_ns[0], int(waited.times_ns[0]))
+    end_ns = min(rank.span_ns[1], int(waited.times_ns[-1]))
+    share = (waited.over_one(begin_ns, end_ns) or 0) * 1e9 / (end_ns - begin_ns) if begin_ns < end_ns else 0
+    if share < WAITING_SHARE:
+        return None
+    message = f"{rank.subject}: its main thread waited for a CPU {share:.0%} of the time".replace("%", " %")
+    return _Ill(share, message, begin_ns, end_ns)
 
 
 def _low_memory(node: Node) -> Iterator[Notice]:
@@ -201,19 +207,43 @@ def _gpu_errors(node: Node) -> Iterator[Notice]:
             yield _notice(node, "gpu_error", message, ranks, event.time_ns, event.time_ns)
 
 
-def _allocator(node: Node) -> Iterator[Notice]:
+def _allocator(_node: Node, rank: NodeRank) -> _Ill | None:
     """torch frees all that it caches and asks again: each time the GPU waits."""
-    for rank in node.ranks:
-        more = np.flatnonzero(np.diff(rank.steps.alloc_retries) > 0) + 1
-        if len(more):
-            message = f"{rank.subject}: torch ran out of GPU memory and freed its cache in {plural(len(more), 'step')}"
-            begin_ns, end_ns = int(rank.steps.begins_ns[more[0]]), int(rank.steps.ends_ns[more[-1]])
-            yield _notice(node, "allocator_retries", message, [rank], begin_ns, end_ns)
+    more = np.flatnonzero(np.diff(rank.steps.alloc_retries) > 0) + 1
+    if not len(more):
+        return None
+    message = f"{rank.subject}: torch ran out of GPU memory and freed its cache in {plural(len(more), 'step')}"
+    return _Ill(len(more), message, int(rank.steps.begins_ns[more[0]]), int(rank.steps.ends_ns[more[-1]]))
+
+
+def _each_rank(code: str, rule: Callable[[Node, NodeRank], _Ill | None]) -> Callable[[Node], Iterator[Notice]]:
+    """One notice for all ranks of a node: what the one that it met worst shows, and who else met it."""
+
+    def rule_of_node(node: Node) -> Iterator[Notice]:
+        ill = {rank.record.rank: (rank, found) for rank in node.ranks if (found := rule(node, rank))}
+        if not ill:
+            return
+        worst = max(ill, key=lambda rank: ill[rank][1].badness)
+        others = [rank for rank in ill if rank != worst]
+        also = f"; rank{'s' if len(others) > 1 else ''} {numbers(others)} too" if others else ""
+        begin_ns = min(found.begin_ns for _, found in ill.values())
+        end_ns = max(found.end_ns for _, found in ill.values())
+        yield _notice(node, code, ill[worst][1].message + also, [rank for rank, _ in ill.values()], begin_ns, end_ns)
+
+    return rule_of_node
 
 
 _RULES: tuple[Callable[[Node], Iterator[Notice]], ...] = (
-    _gpu_errors, _low_clocks, _allocator, _swapping, _page_faults, _low_memory, _threads, _waiting_for_cpu, _network
-)  # fmt: skip
+    _gpu_errors,
+    _each_rank("clock_low", _low_clock),
+    _each_rank("allocator_retries", _allocator),
+    _swapping,
+    _each_rank("page_faults", _page_faults),
+    _low_memory,
+    _each_rank("threads", _threads),
+    _each_rank("cpu_wait", _waiting_for_cpu),
+    _network,
+)
 
 
 def _notice(node: Node, code: str, message: str, ranks: Sequence[NodeRank], begin_ns: int, end_ns: int) -> Notice:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -22,8 +23,10 @@ _GLYPHS = {
     "other": ("·", "bright_black"),
 }
 _BAR = 24
-_COUNTERS = (
-    ("CPU", "cpu", lambda value: percent(value)),
+_UNBOUNDED = 10_000
+_Counter = tuple[str, str, Callable[[float], str]]
+_COUNTERS: tuple[_Counter, ...] = (
+    ("CPU", "cpu", percent),
     ("memory", "rss_bytes", size),
     ("threads", "threads", lambda value: f"{value:,.0f}"),
     ("GPU", "gpu_utilization_percent", lambda value: f"{value:.0f} %"),
@@ -52,7 +55,7 @@ def draw(screen: Screen, most_ranks: int) -> RenderableType:
     parts: list[RenderableType] = [heading, Text(f"  {printable(screen.state)}"), Text()]
     if screen.ranks:
         shown = sorted(screen.ranks, key=lambda rank: (not rank.remark, rank.rank))[:most_ranks]
-        parts += [_ranks(sorted(shown, key=lambda rank: rank.rank)), _legend(screen.ranks)]
+        parts += [_Ranks(sorted(shown, key=lambda rank: rank.rank)), _legend(screen.ranks)]
         if len(shown) < len(screen.ranks):
             parts.append(Text(f"  and {plural(len(screen.ranks) - len(shown), 'rank')} more", style="dim"))
     else:
@@ -63,31 +66,37 @@ def draw(screen: Screen, most_ranks: int) -> RenderableType:
     return Group(*parts)
 
 
-def _ranks(ranks: Sequence[RankNow]) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Ranks:
+    """A line a rank, at any width: first the bars become shorter, then counters go, the last one first."""
+
+    ranks: Sequence[RankNow]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        known = [counter for counter in _COUNTERS if any(counter[1] in _values(rank) for rank in self.ranks)]
+        ways = [(known, _BAR), *((known[:count], _BAR // 2) for count in range(len(known), -1, -1))]
+        tables = (_table(self.ranks, counters, bar) for counters, bar in ways)
+        unbounded = options.update_width(_UNBOUNDED)
+        fitting = (t for t in tables if Measurement.get(console, unbounded, t).maximum <= options.max_width)
+        yield next(fitting, _table(self.ranks, [], 0))
+
+
+def _table(ranks: Sequence[RankNow], counters: Sequence[_Counter], bar: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    counters = [
-        (label, name, words) for label, name, words in _COUNTERS if any(name in _values(rank) for rank in ranks)
-    ]
-    for label in (
-        "  rank",
-        "host",
-        "step",
-        "phase",
-        "a step",
-        "phases of a step",
-        *(label for label, _, _ in counters),
-        "",
-    ):
-        is_text = label in ("host", "phase", "phases of a step", "")
+    bars = ["phases of a step" if bar >= _BAR else "phases"] if bar else []
+    for label in ("  rank", "host", "step", "phase", "a step", *bars, *(label for label, _, _ in counters), ""):
+        is_text = label in ("host", "phase", *bars, "")
         table.add_column(label, justify="left" if is_text else "right", no_wrap=True)
     for rank in ranks:
         values = _values(rank)
-        cells = [words(values[name]) if name in values else "" for _, name, words in counters]
+        cells: list[RenderableType] = [words(values[name]) if name in values else "" for _, name, words in counters]
+        if bar:
+            cells.insert(0, _bar(rank, bar))
         step = duration(rank.step_ns) if rank.step_ns is not None else ""
         style = "yellow" if rank.remark else ""
         phase = rank.phase if rank.phase_ns < 1e9 or not rank.phase else f"{rank.phase} {rank.phase_ns / 1e9:.0f} s"
         table.add_row(
-            str(rank.rank), printable(rank.host), f"{rank.step:,}", printable(phase), step, _bar(rank), *cells,
+            str(rank.rank), printable(rank.host), f"{rank.step:,}", printable(phase), step, *cells,
             Text(printable(rank.remark), style="bold yellow"), style=style,
         )  # fmt: skip
     return table
@@ -101,12 +110,12 @@ def _values(rank: RankNow) -> dict[str, float]:
     return values
 
 
-def _bar(rank: RankNow) -> Text:
+def _bar(rank: RankNow, width: int) -> Text:
     bar = Text()
     drawn = sum_ns = 0
     for phase, time_ns in rank.phases_ns.items():
         sum_ns += time_ns
-        end = round(_BAR * sum_ns / max(sum(rank.phases_ns.values()), 1))
+        end = round(width * sum_ns / max(sum(rank.phases_ns.values()), 1))
         glyph, colour = _GLYPHS[phase]
         bar.append(glyph * (end - drawn), style=colour)
         drawn = end

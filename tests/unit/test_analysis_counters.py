@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,26 @@ def test_what_stands_out_is_noticed_with_its_steps(code: str) -> None:
     assert (notice.code, notice.message, notice.host) == (code, message, "a")
     assert notice.ranks == (3,)
     assert notice.steps == steps
+
+
+def test_what_many_ranks_of_a_node_met_is_one_notice_that_shows_the_worst() -> None:
+    waited = counters_of(
+        CounterRecord(
+            time_ns=second * SECOND,
+            source="host",
+            values={f"rank {rank}": {"main_thread_waiting_s": share * second} for rank, share in WAITED.items()},
+            events={},
+        )
+        for second in range(SAMPLES)
+    )
+    one = CASES["cpu_wait"][0]
+    ranks = [replace(one.ranks[0], record=replace(one.ranks[0].record, rank=rank)) for rank in WAITED]
+    (notice,) = notices(replace(one, counters=waited, ranks=ranks))
+    assert notice.message == "rank 2: its main thread waited for a CPU 40 % of the time; ranks 0, 3 too"
+    assert (notice.ranks, notice.steps) == ((0, 2, 3), (1, 98))
+
+
+WAITED = {0: 0.2, 1: 0.01, 2: 0.4, 3: 0.3}
 
 
 @pytest.mark.parametrize("quiet", QUIET)

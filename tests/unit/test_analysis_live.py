@@ -101,8 +101,11 @@ def test_the_screen_has_a_line_a_rank() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_it_fits(width: int) -> None:
-    lines = drawn(ranks_now([live(rank) for rank in range(4)], [host()], NOW), width=width)
+    lines = drawn(ranks_now([live(rank, step=90 if rank else 100) for rank in range(4)], [host()], NOW), width=width)
     assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    assert sum("10 steps behind" in line for line in lines) == 3
+    assert any("SM clock" in line for line in lines) == (width == 200)
 
 
 def test_of_many_ranks_those_behind_are_shown() -> None:

@@ -94,6 +94,15 @@ def test_a_thread_that_has_ended_does_not_last_to_the_end_of_the_chunk() -> None
     assert found.stack_us["MainThread"] == 900
 
 
+def test_our_own_threads_are_not_shown() -> None:
+    ours = [thread("B", 0, "thread (77): shardprof-housekeeper", 1), event("B", 0, "wait", thread=1)]
+    ended = [event("E", 50, "wait", thread=1), thread("E", 50, "thread (77): shardprof-housekeeper", 1)]
+    theirs = [thread("B", 0), event("B", 0, "train"), event("E", 60, "train"), thread("E", 60)]
+    calls = read_calls(samples(*ours, *ended, *theirs), PID)
+    assert [call.name for call in calls.calls] == ["train"]
+    assert (list(calls.threads), list(calls.stack_us)) == ([PID], ["MainThread;train (train.py:1)"])
+
+
 def test_an_end_without_a_beginning_is_left_out() -> None:
     assert read_calls(samples(event("E", 5, "main"), *ONE_STEP), PID) == read_calls(samples(*ONE_STEP), PID)
 

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.beside.sampler import Sampler
 from shardprof.record.beside.stacks.recorder import StackRecorder
+from shardprof.record.beside.thread import BesideThread
 from shardprof.record.beside.watchdog import Watchdog
 from shardprof.record.counters import open_sources
 from shardprof.record.shield import shielded
 from shardprof.trace.place import PLACE_FILE, read_place
 from shardprof.trace.schema import COUNTERS_FILE, CapturePlan, CounterCost, Device, RunFolder
-
-
-class Member(Protocol):
-    """One of them."""
-
-    def start(self) -> None:
-        """The job has begun."""
-
-    def stop(self) -> None:
-        """The job is over."""
 
 
 class Crew:
@@ -35,7 +25,7 @@ class Crew:
         sources = open_sources(self._ranks, note)
         self.devices: tuple[Device, ...] = tuple(device for source in sources for device in source.devices)
         self._sampler = Sampler(run.host(host) / COUNTERS_FILE, sources, self._captures, note)
-        self._members: list[Member] = [self._sampler]
+        self._members: list[BesideThread] = [self._sampler]
         if plan.stacks:
             self._members.append(StackRecorder(self._ranks, note))
         if plan.watchdog_s is not None:

@@ -6,12 +6,12 @@ what fits on a disk for days. A source never takes more than a hundredth of one 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardprof.record.beside.thread import BesideThread
 from shardprof.record.counters import Source
 from shardprof.record.shield import shielded
 from shardprof.trace.journal import Journal
@@ -37,20 +37,19 @@ class _Asked:
         return max(self.source.interval_ns, round(affordable_ns))
 
 
-class Sampler:
+class Sampler(BesideThread):
     """Samples from `start` to `stop`. `is_dense` says whether samples close together are wanted now."""
 
     def __init__(
         self, path: Path, sources: list[Source], is_dense: Callable[[], bool], note: Callable[[str], None]
     ) -> None:
+        super().__init__("sampler")
         self._path = path
         self._asked = [_Asked(source) for source in sources]
         self._running = list(self._asked)
         self._is_dense = is_dense
         self._note = note
         self._clock_offset_ns = time.time_ns() - time.monotonic_ns()  # a clock that is stepped does not move samples
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shardprof-sampler", daemon=True)
 
     def costs(self, host: str) -> tuple[CounterCost, ...]:
         """What each source has cost so far on this `host`."""
@@ -64,16 +63,6 @@ class Sampler:
             )
             for asked in self._asked
         )
-
-    def start(self) -> None:
-        """Begin to sample."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Take no further sample."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
 
     @shielded
     def _run(self) -> None:

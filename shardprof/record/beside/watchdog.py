@@ -7,7 +7,6 @@ alone.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import psutil
 
 from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.beside.stacks.recorder import dump
+from shardprof.record.beside.thread import BesideThread
 from shardprof.record.shield import shielded
 from shardprof.trace.flight_recorder import Call, Calls, Wait, read_flight, waits
 from shardprof.trace.place import ENDED, PLACE_FILE, Place, read_place
@@ -37,33 +37,22 @@ class _Watched:
     is_told: bool = False
 
 
-class Watchdog:
+class Watchdog(BesideThread):
     """Watches the ranks of one node from `start` to `stop`; a rank is stuck when nothing moved for `seconds`."""
 
     def __init__(
         self, ranks: NodeRanks, seconds: float, say: Callable[[str], None], note: Callable[[str], None]
     ) -> None:
+        super().__init__("watchdog")
         self._node_ranks = ranks
-        self._run = ranks.run
+        self._folder = ranks.run
         self._seconds = seconds
         self._say = say
         self._note = note
         self._ranks: dict[int, _Watched] = {}
         self._reports = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="shardprof-watchdog", daemon=True)
 
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Watch no more."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stopped.wait(LOOK_S):
             self._look()
 
@@ -89,7 +78,7 @@ class Watchdog:
                 self._ranks[record.rank] = _Watched(record, since=time.monotonic())
 
     def _update(self, watched: _Watched) -> None:
-        place = read_place(self._run.rank(watched.record.rank) / PLACE_FILE)
+        place = read_place(self._folder.rank(watched.record.rank) / PLACE_FILE)
         if place is not None and place != watched.place:
             watched.place, watched.since, watched.is_told = place, time.monotonic(), False
 
@@ -100,7 +89,7 @@ class Watchdog:
 
     def _report(self, stuck: Sequence[RankRecord]) -> None:
         self._reports += 1
-        folder = self._run.host(self._node_ranks.host) / FOLDER / str(self._reports)
+        folder = self._folder.host(self._node_ranks.host) / FOLDER / str(self._reports)
         lines = [f"no progress for {self._seconds:g} s on {_ranks([record.rank for record in stuck])}", *self._told()]
         lines.append(f"the job is left alone; stacks of the ranks of this node are in {folder}")
         folder.mkdir(parents=True)
@@ -118,9 +107,9 @@ class Watchdog:
         flights = {
             record.rank: calls
             for record in records
-            if (calls := read_flight(self._run.rank(record.rank) / FLIGHT_FILE)) is not None
+            if (calls := read_flight(self._folder.rank(record.rank) / FLIGHT_FILE)) is not None
         }
-        places = {record.rank: read_place(self._run.rank(record.rank) / PLACE_FILE) for record in records}
+        places = {record.rank: read_place(self._folder.rank(record.rank) / PLACE_FILE) for record in records}
         return [
             *(
                 f"rank {rank} is in {_place(place)}{_last(flights.get(rank))}"
@@ -132,7 +121,7 @@ class Watchdog:
 
     def _records(self) -> Sequence[RankRecord]:
         records = []
-        for folder in self._run.rank_folders():
+        for folder in self._folder.rank_folders():
             with contextlib.suppress(OSError, ValueError, TypeError):
                 records.append(read_whole(RankRecord, folder / RANK_FILE))
         return records

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.beside.stacks import py_spy
 from shardprof.record.beside.stacks.files import StackFiles
 from shardprof.record.beside.stacks.py_spy import Sampling, SamplingError
+from shardprof.record.beside.thread import BesideThread
 
 POLL_S = 0.2
 CHUNK_S = 30
@@ -50,17 +50,16 @@ def pause_s(elapsed_s: float) -> float:
     return PAUSE_SHARE * max(0.0, elapsed_s - WHOLE_S)
 
 
-class StackRecorder:
+class StackRecorder(BesideThread):
     """Samples the ranks of one host from `start` to `stop`, as they check in. Never raises: what fails is noted."""
 
     def __init__(self, ranks: NodeRanks, note: Callable[[str], None]) -> None:
+        super().__init__("stacks", STOP_S)
         self._node_ranks = ranks
         self._note = note
         self._noted: set[str] = set()
         self._over: set[int] = set()
         self._ranks: dict[int, _Rank] = {}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run_guarded, name="shardprof-stacks", daemon=True)
 
     def start(self) -> None:
         """Begin to look for ranks."""
@@ -68,17 +67,11 @@ class StackRecorder:
             self._note_once("py-spy is not installed, try `pip install py-spy`")
             return
         try:
-            self._thread.start()
+            super().start()
         except RuntimeError as error:  # no thread to be had
             self._note_once(str(error))
 
-    def stop(self) -> None:
-        """Let every py-spy end and write what it has."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=STOP_S)
-
-    def _run_guarded(self) -> None:
+    def _run(self) -> None:
         try:
             self._sample()
         except Exception as error:

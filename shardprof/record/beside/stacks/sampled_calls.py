@@ -17,6 +17,7 @@ _LIBRARY = re.compile(r".*/(?:site-packages|dist-packages|lib/python3\.\d+)/")
 _NOT_FOLDABLE = re.compile(r"[;\x00-\x1f\x7f]")
 _TID_BITS = 31
 MAIN_THREAD = "MainThread"
+OWN_THREADS = "shardprof-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,12 @@ class _Thread:
     tid: int = 0
     changed_us: int = 0
     is_numbered: bool = False
+    is_ours: bool = False
     open: list[_Frame] = field(default_factory=list)
 
 
 def read_calls(seen: Samples, pid: int) -> Calls:
-    """The calls in what py-spy saw of process `pid`. Times stay py-spy's."""
+    """The calls in what py-spy saw of process `pid`, without our own threads. Times stay py-spy's."""
     found = Calls([], {}, Counter())
     threads: defaultdict[int, _Thread] = defaultdict(_Thread)
     end_us = max((event["ts"] for event in seen.events), default=0)
@@ -85,12 +87,16 @@ def _begin(thread: _Thread, event: dict[str, Any], pid: int, found: Calls) -> No
         thread.open.append(_Frame(event, f"{thread.open[-1].path};{_label(event)}"))
         return
     thread.tid, thread.is_numbered, name = _thread(event["name"], pid)
-    found.threads[thread.tid] = name
+    thread.is_ours = name.startswith(OWN_THREADS)
+    if not thread.is_ours:
+        found.threads[thread.tid] = name
     thread.open.append(_Frame(event, _NOT_FOLDABLE.sub(" ", name)))
 
 
 def _end(thread: _Thread, end_us: int, found: Calls) -> None:
     frame = thread.open.pop()
+    if thread.is_ours:
+        return
     begin_us = min(frame.event["ts"], end_us)
     duration_us = end_us - begin_us
     if duration_us > frame.inner_us:
