@@ -89,7 +89,7 @@ class NvtxRanges:
     def __init__(self) -> None:
         self._accelerator = importlib.import_module("deepspeed.accelerator").get_accelerator()
         self._originals: dict[str, Function] = {}
-        self._open = threading.local()
+        self._open = _Open()
 
     def install(self) -> None:
         """From now on what the accelerator pushes is a range."""
@@ -101,18 +101,19 @@ class NvtxRanges:
         """Leave the accelerator as it was, and no range open."""
         while self._originals:
             setattr(self._accelerator, *self._originals.popitem())
-        while self._stack:
-            self._stack.pop().close()
-
-    @property
-    def _stack(self) -> list[Range]:
-        """The ranges open on this thread. One that began before `install` is not among them: its pop finds none."""
-        stack: list[Range] = vars(self._open).setdefault("stack", [])
-        return stack
+        while self._open.ranges:
+            self._open.ranges.pop().close()
 
     def _push(self, message: str, *_args: Any, **_kwargs: Any) -> None:
-        self._stack.append(Range(message))
+        self._open.ranges.append(Range(message))
 
     def _pop(self, *_args: Any, **_kwargs: Any) -> None:
-        if self._stack:
-            self._stack.pop().close()
+        if self._open.ranges:
+            self._open.ranges.pop().close()
+
+
+class _Open(threading.local):
+    """The ranges open on this thread. One that began before `install` is not among them: its pop finds none."""
+
+    def __init__(self) -> None:
+        self.ranges: list[Range] = []
