@@ -25,6 +25,7 @@ from shardprof.trace.schema import (
     RunFolder,
     RunRecord,
     StepRecord,
+    last_attempt,
     read_steps,
     read_whole,
     write_whole,
@@ -38,7 +39,7 @@ MIN_STEPS = 5
 def complete(run: RunFolder) -> RunRecord:
     """Rewrite run.json from what is there. OSError, ValueError or TypeError where that fails."""
     hosts = list(_read(HostRecord, [folder / HOST_FILE for folder in run.host_folders()]))
-    ranks = list(_read(RankRecord, [folder / RANK_FILE for folder in run.rank_folders()]))
+    ranks = last_attempt(_read(RankRecord, [folder / RANK_FILE for folder in run.rank_folders()]))
     record = read_whole(RunRecord, run.run_file)
     versions = dict(record.versions)
     groups: dict[tuple[str, tuple[int, ...]], ProcessGroup] = {}

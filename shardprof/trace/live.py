@@ -18,6 +18,7 @@ from shardprof.trace.schema import (
     RankRecord,
     RunFolder,
     StepRecord,
+    last_attempt,
     parse_lines,
     read_whole,
 )
@@ -51,13 +52,14 @@ class LiveHost:
 
 def live_ranks(run: RunFolder) -> list[LiveRank]:
     """The ranks that have checked in."""
+    records = last_attempt(record for _, record in _readable(RankRecord, RANK_FILE, run.rank_folders()))
     return [
         LiveRank(
             record=record,
-            place=read_place(folder / PLACE_FILE),
-            steps=tuple(_tail(StepRecord, folder / STEPS_FILE)[-LAST_STEPS:]),
+            place=read_place(run.rank(record.rank) / PLACE_FILE),
+            steps=tuple(_tail(StepRecord, run.rank(record.rank) / STEPS_FILE)[-LAST_STEPS:]),
         )
-        for folder, record in _readable(RankRecord, RANK_FILE, run.rank_folders())
+        for record in records
     ]
 
 

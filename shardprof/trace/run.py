@@ -34,9 +34,11 @@ from shardprof.trace.schema import (
     RunFolder,
     RunRecord,
     StepRecord,
+    last_attempt,
     read_steps,
     read_whole,
 )
+from shardprof.words import numbers
 
 if TYPE_CHECKING:
     from shardprof.trace.importers.kineto import KinetoTrace
@@ -222,6 +224,12 @@ def _recorded(path: Path, reading: Reading) -> Run:
         raise ShardprofError(
             f"{path} is a run in which no rank was recorded", "its run.json and the recording's last lines say why"
         )
+    remaining = last_attempt(source.record for source in sources if source.record)
+    gone = [source for source in sources if source.record and source.record not in remaining]
+    if gone:
+        ranks = numbers(source.record.rank for source in gone if source.record)
+        message = f"ranks that the job no longer had after it was started again with {remaining[0].world_size}: {ranks}"
+        doubts.append(Quality(code="ranks_gone", message=message, count=len(gone)))
     recorders = [_host(host_folder) for host_folder in folder.host_folders()]
     hosts = [host for host in recorders if host.record is None or host.record.beside is None]
     return Run(
@@ -230,7 +238,7 @@ def _recorded(path: Path, reading: Reading) -> Run:
         hosts=tuple(hosts),
         quality=tuple(doubts),
         reading=reading,
-        sources=tuple(_sorted_sources(sources)),
+        sources=tuple(_sorted_sources([source for source in sources if source not in gone])),
     )
 
 

@@ -183,6 +183,17 @@ class RankRecord:
     notes: tuple[str, ...] = ()
 
 
+def last_attempt(records: Iterable[RankRecord]) -> list[RankRecord]:
+    """The ranks that the job has since it was started last: an elastic one may have gone on with fewer."""
+    known = list(records)
+    latest = max(known, key=lambda record: record.started_ns, default=None)
+    return [
+        record
+        for record in known
+        if latest is None or record.rank < latest.world_size or record.world_size <= latest.world_size
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
     """One training step of one rank; phases are time on the main thread, None where the phase was not seen.

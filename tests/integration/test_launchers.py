@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from . import jobs
@@ -29,6 +30,20 @@ def needs(package: str) -> None:
     """Skip where it is not installed. It is not imported: a test of ours need not be able to."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for it."""
+    give_up = time.monotonic() + jobs.TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def is_open(port: int) -> bool:
+    """Does somebody listen there?"""
+    with socket.socket() as client:
+        return client.connect_ex(("localhost", port)) == 0
 
 
 @pytest.fixture
@@ -83,6 +98,47 @@ def test_two_elastic_agents_restart_their_ranks(
         assert len(before.read_text().splitlines()) == 10
         assert {claim.name for claim in recorded.folder.rank(rank).glob("claim.*")} == {"claim.0", "claim.1"}
     assert {rank["rank"] for rank in report_of(tmp_path / "run")["ranks"]} == {0, 1}
+
+
+SHRUNK = f"""
+import os, sys, time
+{DDP}
+while int(os.environ["WORLD_SIZE"]) == 2:
+    if os.path.exists("killed"):
+        sys.exit(1)
+    time.sleep(0.1)
+"""
+
+
+def test_a_job_that_goes_on_with_fewer_ranks_is_reported_without_the_others(
+    record_command: Any, job_environment: Any, free_port: Any, read_run: Any, report_of: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(SHRUNK)
+    environment = job_environment({"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})
+    port = free_port()
+    rendezvous = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--nnodes", "1:2")
+    quick = ("--rdzv-conf", "last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=2")
+    command = ("torchrun", *rendezvous, *quick, "--nproc-per-node", "1", "--max-restarts", "3", "-m", "train")
+    nodes = []
+    for _ in range(2):  # the first one keeps the rendezvous, so it must be the one that stays
+        nodes.append(
+            subprocess.Popen(
+                record_command(*command, out=tmp_path / "run", options=jobs.STEPS),
+                cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )
+        )  # fmt: skip
+        until(lambda: is_open(int(port)))
+    ranks = [tmp_path / "run" / "ranks" / f"0000{rank}" / "steps.jsonl" for rank in range(2)]
+    until(lambda: all(file.exists() and len(file.read_text().splitlines()) == 10 for file in ranks))
+    for process in [*psutil.Process(nodes[1].pid).children(recursive=True), nodes[1]]:
+        process.kill()
+    (tmp_path / "killed").touch()
+    errors = [node.communicate(timeout=jobs.TIMEOUT_S)[1].decode() for node in nodes]
+    assert nodes[0].returncode == 0, errors
+    report = report_of(tmp_path / "run")
+    assert [rank["rank"] for rank in report["ranks"]] == [0]
+    assert "ranks_gone" in {doubt["code"] for doubt in report["quality"]}
+    assert "missing_ranks" not in {doubt["code"] for doubt in report["quality"]}
 
 
 ACCELERATE = """

@@ -19,7 +19,7 @@ from shardprof.record.beside.thread import BesideThread
 from shardprof.record.shield import shielded
 from shardprof.trace.flight_recorder import Call, Calls, Wait, read_flight, waits
 from shardprof.trace.place import ENDED, PLACE_FILE, Place, read_place
-from shardprof.trace.schema import FLIGHT_FILE, RANK_FILE, RankRecord, read_whole
+from shardprof.trace.schema import FLIGHT_FILE, RANK_FILE, RankRecord, last_attempt, read_whole
 from shardprof.words import numbers
 
 LOOK_S = 1.0
@@ -124,7 +124,7 @@ class Watchdog(BesideThread):
         for folder in self._folder.rank_folders():
             with contextlib.suppress(OSError, ValueError, TypeError):
                 records.append(read_whole(RankRecord, folder / RANK_FILE))
-        return records
+        return last_attempt(records)
 
 
 def _last(calls: Calls | None) -> str:
