@@ -14,6 +14,7 @@ class TraceFile:
     stream: npt.NDArray[np.int64]
     detail_row: npt.NDArray[np.uint32]
     detail: npt.NDArray[np.uint32]
+    detail_sequence: npt.NDArray[np.int64]
     details: list[str]
     names: list[str]
     categories: list[str]
@@ -30,6 +31,7 @@ def read_trace(
     detail_name_prefixes: list[str],
     detail_mark: str,
     detail_arguments: list[str],
+    detail_sequence: str,
     max_text_bytes: int,
     max_events: int,
 ) -> TraceFile: ...

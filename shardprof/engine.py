@@ -36,7 +36,7 @@ Int64s = npt.NDArray[np.int64]
 UInt32s = npt.NDArray[np.uint32]
 
 ABSENT: int = _native.ABSENT
-"""Stands in `correlation`, `external_id` and `stream` where an event has no such argument."""
+"""Stands in `correlation`, `external_id`, `stream` and `detail_sequence` where an event does not have it."""
 
 NOTHING: Intervals = np.empty((0, 2), dtype=np.int64)
 
@@ -49,6 +49,7 @@ def read_trace(
     detail_name_prefixes: Sequence[str],
     detail_mark: str,
     detail_arguments: Sequence[str],
+    detail_sequence: str,
     max_text_bytes: int | None = None,
     max_events: int = 2**63,
 ) -> TraceFile:
@@ -56,15 +57,17 @@ def read_trace(
 
     `descriptor` may be a pipe; `name` is for error messages. Events of `skip_categories` cost no memory. Of events
     whose name begins with one of `detail_name_prefixes`, or that have the argument `detail_mark`, the
-    `detail_arguments` are kept, each different JSON object of them once. What is damaged is mended, or left out and
-    counted. Raises OSError where reading fails; UnreadableTraceError for what is no trace at all, for more text than
-    `max_text_bytes` (None: than any honest trace has) and for more than `max_events`.
+    `detail_arguments` are kept, each different JSON object of them once, and the integer `detail_sequence`, which
+    differs from event to event. What is damaged is mended, or left out and counted. Raises OSError where reading fails;
+    UnreadableTraceError for what is no trace at all, for more text than `max_text_bytes` (None: than any honest trace
+    has) and for more than `max_events`.
     """
     options = (
         list(skip_categories),
         list(detail_name_prefixes),
         detail_mark,
         list(detail_arguments),
+        detail_sequence,
         max_text_bytes or 0,
         max_events,
     )

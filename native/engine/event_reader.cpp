@@ -124,7 +124,14 @@ bool EventReader::append(const Fields& fields) {
 void EventReader::append_details(TokenCursor arguments) {
   if (arguments.at_end()) return;
   details_ = "{";
+  int64_t sequence = absent;
   arguments.take_object([&](std::string_view key) {
+    if (key == options_.detail_sequence && arguments.peek() != '{' && arguments.peek() != '[') {
+      std::string_view text;
+      const Outcome taken = arguments.take_scalar(text);
+      sequence = integer_from_text(text).value_or(absent);
+      return taken;
+    }
     const uint32_t begin = arguments.offset();
     const Outcome outcome = arguments.skip_value();
     if (outcome == Outcome::done &&
@@ -137,6 +144,7 @@ void EventReader::append_details(TokenCursor arguments) {
   details_ += "}";
   trace_.detail_row.push_back(static_cast<uint32_t>(trace_.columns.size()));
   trace_.detail.push_back(trace_.details.intern(details_));
+  trace_.detail_sequence.push_back(sequence);
 }
 
 uint32_t EventReader::category_id(std::string_view category) {

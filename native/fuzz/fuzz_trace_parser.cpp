@@ -30,6 +30,7 @@ void require_consistent(const Parsed& parsed) {
     REQUIRE(columns.thread[row] < parsed.trace.threads.strings().size());
   }
   REQUIRE(parsed.trace.detail.size() == parsed.trace.detail_row.size());
+  REQUIRE(parsed.trace.detail_sequence.size() == parsed.trace.detail_row.size());
   for (size_t i = 0; i < parsed.trace.detail_row.size(); ++i) {
     REQUIRE(parsed.trace.detail_row[i] < rows);
     REQUIRE(i == 0 || parsed.trace.detail_row[i - 1] < parsed.trace.detail_row[i]);

@@ -89,6 +89,19 @@ void details_are_kept_where_asked_for() {
         std::vector<std::string>{R"({"Input Dims": [[4]]})", R"({"Collective name": "allreduce"})", "{}"});
 }
 
+void a_sequence_is_kept_beside_the_details() {
+  const TraceFile trace =
+      read(R"({"ph": "X", "ts": 1, "args": {"Seq": 41, "Collective name": "allreduce"}},)"
+           R"({"ph": "X", "ts": 1, "args": {"Collective name": "allreduce", "Seq": 42}},)"
+           R"({"ph": "X", "ts": 1, "args": {"Collective name": "allreduce", "Seq": [43], "Input Dims": [[4]]}},)"
+           R"({"ph": "X", "ts": 1, "args": {"Seq": 44}})");
+  const auto sequences = trace.detail_sequence.values();
+  CHECK(std::vector<int64_t>(sequences.begin(), sequences.end()) == std::vector<int64_t>{41, 42, absent});
+  CHECK(trace.details.strings() ==
+        std::vector<std::string>{R"({"Collective name": "allreduce"})",
+                                 R"({"Collective name": "allreduce", "Input Dims": [[4]]})"});
+}
+
 void arguments_that_are_no_object_do_no_harm() {
   const TraceFile trace =
       read(R"({"ph": "X", "ts": 1, "args": null}, {"ph": "X", "ts": 1, "args": [1, {"stream": 3}]},)"
@@ -153,6 +166,7 @@ int main() {
   process_and_thread_may_be_strings();
   identifiers_of_64_bits_keep_them();
   details_are_kept_where_asked_for();
+  a_sequence_is_kept_beside_the_details();
   arguments_that_are_no_object_do_no_harm();
   an_unreadable_time_costs_its_event_only();
   times_leave_room_for_their_differences();

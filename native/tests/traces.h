@@ -11,7 +11,8 @@
 namespace shardprof::test {
 
 inline const ReadOptions options{
-    {"python_function"}, {"c10d::", "gloo:"}, "Collective name", {"Collective name", "Input Dims"}, 0, UINT64_MAX};
+    {"python_function"}, {"c10d::", "gloo:"}, "Collective name", {"Collective name", "Input Dims"}, "Seq", 0,
+    UINT64_MAX};
 
 struct Parsed {
   TraceFile trace;

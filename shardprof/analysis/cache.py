@@ -54,7 +54,8 @@ def _key(run: Run) -> str | None:
     if not all(isinstance(file, Path) for file in inputs):
         return None
     how = run.reading
-    asked = [*map(str, run.paths), str(how.max_text_bytes), how.rank_regex.pattern if how.rank_regex else ""]
+    pattern = how.rank_regex.pattern if how.rank_regex else ""
+    asked = [*map(str, run.paths), str(how.max_text_bytes), pattern, how.clock]
     try:
         stamps = [_stamp(file) for file in inputs if isinstance(file, Path)]
     except OSError:

@@ -15,8 +15,12 @@ from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step
 from shardprof.analysis.summary import summarize
-from shardprof.trace.collectives import UNKNOWN, Collectives
+from shardprof.analysis.together import Together, together
+from shardprof.trace.across.calls import RankWindow
+from shardprof.trace.collectives import UNKNOWN, Collectives, as_columns
 from shardprof.trace.device_doubts import device_doubts
+from shardprof.trace.events import Mask
+from shardprof.trace.importers.kineto import KinetoTrace
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import CapturePlan, RankRecord
@@ -38,32 +42,35 @@ class _Identity:
 def analyse(run: Run) -> Result:
     """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
     table = CommunicationTable()
+    windows: list[RankWindow] = []
     doubts = list(run.quality)
     nodes = Nodes(run.hosts)
     ranks, found, identities = [], list[StepWindows](), []
     for traces in run.ranks(doubts):
-        rank, rank_found, rank_doubts = _analyse_rank(traces, table, run.record.plan if run.record else None)
+        rank, rank_found, rank_doubts = _analyse_rank(traces, table, windows, run.record.plan if run.record else None)
         rank = nodes.with_counters(rank, traces)
         ranks.append(rank)
         found += rank_found
         doubts += rank_doubts
         identities.append(_identity(traces))
     ranks.sort(key=lambda rank: rank.rank)
+    all_ranks = together(windows, run.reading.clock) if len(ranks) > 1 else None
     step_source = Counter(steps.source for steps in found).most_common(1)[0][0] if found else "none"
     result = Result(
         source=_source(run, ranks, identities, nodes),
         step_source=step_source,
         step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
         ranks=tuple(ranks),
-        collectives=table.rows(),
+        collectives=tuple(map(all_ranks.with_times, table.rows())) if all_ranks else table.rows(),
+        clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
-        quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities))),
+        quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),
     )
     return replace(result, summary=summarize(result))
 
 
 def _analyse_rank(
-    traces: RankTraces, table: CommunicationTable, plan: CapturePlan | None
+    traces: RankTraces, table: CommunicationTable, windows: list[RankWindow], plan: CapturePlan | None
 ) -> tuple[Rank, list[StepWindows], list[Quality]]:
     steps: list[Step] = []
     totals, all_found, launched = [], [], []
@@ -83,6 +90,7 @@ def _analyse_rank(
         totals += [total] if (total := breakdown.total(trace.activities)) else []
         full = np.array([not step.empty for step in of_trace], dtype=np.bool_)
         launched.append(trace.activities.collectives.launched_inside(found.windows[full]))
+        windows.append(_window(traces, trace, found, full))
     table.add_rank(launched)
     doubts += _collectives_unknown(launched)
     if not traces.traces:
@@ -96,6 +104,18 @@ def _analyse_rank(
         always_on=always_on.summary(traces.steps),
     )
     return rank, all_found, doubts + _record_doubts(traces.record)
+
+
+def _window(traces: RankTraces, trace: KinetoTrace, found: StepWindows, full: Mask) -> RankWindow:
+    """What is compared with other ranks: calls inside the steps that hold work count."""
+    numbers = tuple(number for number, is_full in zip(found.numbers, full.tolist(), strict=True) if is_full)
+    return RankWindow(
+        rank=traces.rank,
+        host=traces.host,
+        base_ns=trace.base_ns,
+        steps=replace(found, numbers=numbers, windows=found.windows[full]),
+        collectives=trace.activities.collectives if trace.activities else as_columns([]),
+    )
 
 
 def _collectives_unknown(launched: list[Collectives]) -> list[Quality]:
@@ -153,10 +173,11 @@ def _different_jobs(identities: list[_Identity]) -> list[Quality]:
     return [Quality(code="different_jobs", message=message)]
 
 
-def _doubts_about_the_job(ranks: list[Rank], identities: list[_Identity]) -> list[Quality]:
-    message = "ranks are not compared in time: clocks, waits, bandwidths, stragglers and findings are not told"
+def _doubts_about_the_job(ranks: list[Rank], identities: list[_Identity], all_ranks: Together | None) -> list[Quality]:
+    message = "stragglers and findings are not told"
     not_compared = Quality(code="not_compared", message=message)
-    return [*_different_jobs(identities), *_missing_ranks(ranks, identities), not_compared]
+    compared = all_ranks.doubts() if all_ranks else []
+    return [*_different_jobs(identities), *_missing_ranks(ranks, identities), *compared, not_compared]
 
 
 def _counted(doubts: list[Quality]) -> list[Quality]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shardprof.trace.across.clock_of_rank import RankClock
 from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.quality import Quality
 
@@ -125,6 +126,8 @@ class Collective:
     """All calls of one kind in one group, over the captured steps, each collective counted once.
 
     `wire_bytes` is what each rank of the group sends for them; for gloo's reduce-scatter that is an all-reduce's.
+    `wait_ns` is what a rank waited for the last one to come, in the mean over ranks, `transfer_ns` the time after that;
+    the bandwidths are payload and its nccl-tests multiple by `transfer_ns`. None where no other rank's trace is there.
     """
 
     kind: str
@@ -298,8 +301,8 @@ class Result:
 
     `notices` is what the counters of recorded runs show.
 
-    `summary` is None until the other parts are there to be summarised; `clock`, `stragglers` and `findings` are None
-    until an analysis across ranks fills them.
+    `summary` is None until the other parts are there to be summarised; `clock` is None where there is one rank only,
+    `stragglers` and `findings` until an analysis across ranks fills them.
     """
 
     schema: str = SCHEMA
@@ -309,7 +312,7 @@ class Result:
     summary: Summary | None = None
     ranks: tuple[Rank, ...]
     collectives: tuple[Collective, ...]
-    clock: tuple[Any, ...] | None = None
+    clock: tuple[RankClock, ...] | None = None
     stragglers: tuple[Any, ...] | None = None
     findings: tuple[Any, ...] | None = None
     notices: tuple[Notice, ...] = ()

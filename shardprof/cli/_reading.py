@@ -11,7 +11,7 @@ from contextlib import contextmanager
 # Nothing here multiplies matrices, and the library for it would start a thread for every core on import.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from shardprof.trace.reading import Reading
+from shardprof.trace.reading import CLOCKS, Reading
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -44,11 +44,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=r"where a trace, its name and its folders do not tell its rank: the group of this expression, searched for"
         r" in the path, is the rank, as in 'gpu(\d+)'",
     )  # fmt: skip
+    how.add_argument(
+        "--clock", choices=CLOCKS, default=CLOCKS[0],
+        help="what tells how ranks' clocks relate: the ends of the collectives that they share, or the traces' own"
+        " times, where NTP or PTP keeps the nodes together (default: %(default)s)",
+    )  # fmt: skip
 
 
 def reading(args: argparse.Namespace) -> Reading:
     """How to read, of parsed arguments."""
-    return Reading(jobs=args.jobs, memory_bytes=args.memory, max_text_bytes=args.max_size, rank_regex=args.rank_regex)
+    return Reading(
+        jobs=args.jobs,
+        memory_bytes=args.memory,
+        max_text_bytes=args.max_size,
+        rank_regex=args.rank_regex,
+        clock=args.clock,
+    )
 
 
 @contextmanager

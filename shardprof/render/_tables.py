@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shardprof.analysis.result import AlwaysOn, Collective, KindSummary, Rank, StepsSummary, Summary
 from shardprof.render._words import PHASE_NAMES, Scale, class_name, percent, size, time_scale
@@ -24,7 +24,8 @@ SHORT_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table of figures; `words` names the columns that hold words instead.
+    """A table of figures; `words` names the columns that hold words instead, `spare` those that a narrow output may
+    leave out, the first one first.
 
     `bars` are shares of classes by row, drawn before the column of index `bars_at` where an output can draw; `notes`
     explain the columns.
@@ -36,6 +37,14 @@ class Table:
     notes: tuple[str, ...] = ()
     bars: tuple[Mapping[str, float], ...] = ()
     bars_at: int = 0
+    spare: tuple[str, ...] = ()
+
+    def without(self, column: str) -> Table:
+        """The table without one of its columns, and without the note on it."""
+        at = self.columns.index(column)
+        rows = tuple((*row[:at], *row[at + 1 :]) for row in self.rows)
+        notes = tuple(note for note in self.notes if not note.startswith(f"{column}:"))
+        return replace(self, columns=(*self.columns[:at], *self.columns[at + 1 :]), rows=rows, notes=notes)
 
 
 def rank_table(summary: Summary, groups: Sequence[str]) -> Table:
@@ -77,21 +86,52 @@ def _short_hosts(hosts: Collection[str]) -> dict[str, str]:
 def communication_table(steps: StepsSummary, collectives: Sequence[Collective], window: str) -> Table:
     """What each kind of communication moves and costs in a `window` ("step" or "trace")."""
     scale = time_scale(kind.exposed_ns / steps.count for kind in steps.kinds)
-    groups = _groups_by_kind(collectives)
-    columns = ("communication", "calls", "payload", "exposed", "share", "overlap", "group")
-    told = len(columns) if any(groups.get(kind.kind) for kind in steps.kinds) else len(columns) - 1
+    columns = ("communication", "calls", "payload", "exposed", "share", "overlap")
+    more = {"waiting": _waiting_by_kind(collectives), "busbw": _busbw_by_kind(collectives)}
+    more["group"] = _groups_by_kind(collectives)
+    told = {name: values for name, values in more.items() if any(values.get(kind.kind) for kind in steps.kinds)}
+    notes = (
+        f"a {window} and rank, on average",
+        "1 MB = 1e6 B",
+        "exposed: outside compute, what two kinds share counts for the first",
+        f"share: of the {window}",
+        "overlap: the share of it that runs under compute",
+        *(("waiting: the share of it until the last rank has come",) if "waiting" in told else ()),
+        *(("busbw: bus bandwidth from then on",) if "busbw" in told else ()),
+    )
     return Table(
-        columns=columns[:told],
-        rows=tuple(_kind_row(kind, steps, scale, groups.get(kind.kind, ""))[:told] for kind in steps.kinds),
-        words=frozenset({"communication", "group"}),
-        notes=(
-            f"a {window} and rank, on average; exposed: outside compute, what two kinds share counts for the first; "
-            f"share: of the {window}; overlap: the share of it that runs under compute; 1 MB = 1e6 B",
+        columns=(*columns, *told),
+        rows=tuple(
+            (*_kind_row(kind, steps, scale), *(values.get(kind.kind, "") for values in told.values()))
+            for kind in steps.kinds
         ),
+        words=frozenset({"communication", "group"}),
+        notes=notes,
+        spare=tuple(name for name in ("busbw", "waiting", "group") if name in told),
     )
 
 
-def _kind_row(kind: KindSummary, steps: StepsSummary, scale: Scale, groups: str) -> tuple[str, ...]:
+def _waiting_by_kind(collectives: Sequence[Collective]) -> dict[str, str]:
+    """What part of a kind's time its ranks wait for the last of them."""
+    wait_ns, transfer_ns = Counter[str](), Counter[str]()
+    for row in collectives:
+        wait_ns[row.kind] += row.wait_ns or 0
+        transfer_ns[row.kind] += row.transfer_ns or 0
+    total_ns = {kind: wait_ns[kind] + transfer_ns[kind] for kind in wait_ns}
+    return {kind: percent(wait_ns[kind] / total_ns[kind]) for kind in wait_ns if total_ns[kind]}
+
+
+def _busbw_by_kind(collectives: Sequence[Collective]) -> dict[str, str]:
+    """A kind's bus bandwidth: over all its groups, where each is known."""
+    bus_bytes, transfer_ns = Counter[str](), Counter[str]()
+    for row in collectives:
+        if row.busbw_gbps is not None and row.transfer_ns:
+            bus_bytes[row.kind] += round(row.busbw_gbps * row.transfer_ns)
+            transfer_ns[row.kind] += row.transfer_ns
+    return {kind: f"{size(1e9 * bus_bytes[kind] / transfer_ns[kind])}/s" for kind in transfer_ns if bus_bytes[kind]}
+
+
+def _kind_row(kind: KindSummary, steps: StepsSummary, scale: Scale) -> tuple[str, ...]:
     calls, overlapped = kind.calls / steps.count, kind.overlapped_share
     return (
         class_name(kind.kind).removesuffix(" communication"),
@@ -100,7 +140,6 @@ def _kind_row(kind: KindSummary, steps: StepsSummary, scale: Scale, groups: str)
         f"{scale.figure(kind.exposed_ns / steps.count)} {scale.unit}",
         percent(kind.exposed_ns / sum(steps.groups_ns.values())),
         "" if overlapped is None else percent(overlapped),
-        groups,
     )
 
 

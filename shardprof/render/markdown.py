@@ -36,7 +36,7 @@ def _lines(report: View) -> Iterator[str]:
     for table in (report.communication, report.recorded):
         if table:
             yield from _table(table)
-            yield from _paragraph([_escaped(note) for note in table.notes])
+            yield from _paragraph([_escaped("; ".join(table.notes))])
     slowest = [f"slowest step: {report.slowest}"] if report.slowest else []
     links = [f"links: {line}" for line in report.links]
     notices = [f"noticed: {line}" for line in report.notices]

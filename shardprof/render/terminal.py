@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
@@ -90,8 +90,9 @@ def _parts(report: View, width: int) -> Iterator[RenderableType]:
     for table in (report.communication, report.recorded):
         if table:
             yield ""
-            yield Padding(_table(table, gap=2 if _fits(table, 2, inner) else 1), _LEFT)
-            yield from (_indented(line, "dim") for note in table.notes for line in wrap(note, inner))
+            fitting = _narrowed(table, inner)
+            yield Padding(_table(fitting, gap=2 if _width_of(fitting, 2) <= inner else 1), _LEFT)
+            yield from (_indented(line, "dim") for line in wrap("; ".join(fitting.notes), inner))
     yield ""
     yield from _remarks(report, inner)
 
@@ -141,9 +142,9 @@ def _table(table: Table, gap: int) -> RichTable:
         if table.bars and index == table.bars_at:
             drawn.add_column(_axis(), ratio=1, min_width=_LEAST_BAR)
         words = column in table.words
-        drawn.add_column(
-            _text(column), justify="left" if words else "right", no_wrap=not (words and column), overflow="fold"
-        )
+        is_wrapped = bool(words and column and index)
+        justify: Literal["left", "right"] = "left" if words else "right"
+        drawn.add_column(_text(column), justify=justify, no_wrap=not is_wrapped, overflow="fold")
     for number, row in enumerate(table.rows):
         cells: list[RenderableType] = [_text(cell) for cell in row]
         if table.bars:
@@ -152,9 +153,21 @@ def _table(table: Table, gap: int) -> RichTable:
     return drawn
 
 
-def _fits(table: Table, gap: int, width: int) -> bool:
-    columns = zip(table.columns, *table.rows, strict=True)
-    return sum(max(map(len, column)) + gap for column in columns) - gap <= width
+def _narrowed(table: Table, width: int) -> Table:
+    """The table without columns for which there is no room even where words are wrapped."""
+    for column in table.spare:
+        if _width_of(table, 1, wrapped=True) > width:
+            table = table.without(column)
+    return table
+
+
+def _width_of(table: Table, gap: int, *, wrapped: bool = False) -> int:
+    width = 0
+    for index, (name, *cells) in enumerate(zip(table.columns, *table.rows, strict=True)):
+        is_wrapped = wrapped and index > 0 and name in table.words
+        texts = [word for cell in cells for word in cell.split()] if is_wrapped else cells
+        width += max(map(len, [name, *texts])) + gap
+    return width - gap
 
 
 def _axis() -> RichTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -30,7 +30,8 @@ class Collective:
     """One communication of one rank: when it was launched on the CPU, when it ran, what it carried.
 
     `payload_bytes` is the output of an all-gather, the input of a reduce-scatter, the buffer of the others;
-    `wire_bytes` what the rank sends for it. None where the trace does not tell the size or the group.
+    `wire_bytes` what the rank sends for it. `sequence` is its number among the collectives of its group, the same on
+    all ranks. `source` and `destination` are of sends and receives. None is what the trace does not tell.
     """
 
     kind: str
@@ -40,6 +41,9 @@ class Collective:
     payload_bytes: int | None
     wire_bytes: int | None
     group: ProcessGroup | None
+    sequence: int | None = None
+    source: int | None = None
+    destination: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,9 @@ class Collectives:
     payload_bytes: Int64s
     wire_bytes: Int64s
     group: Int64s
+    sequence: Int64s
+    source: Int64s
+    destination: Int64s
     groups: tuple[ProcessGroup, ...]
 
     def __len__(self) -> int:
@@ -69,12 +76,14 @@ class Collectives:
                 payload_bytes=_known(int(self.payload_bytes[i])),
                 wire_bytes=_known(int(self.wire_bytes[i])),
                 group=self.groups[group] if group != UNKNOWN else None,
+                sequence=_known(int(self.sequence[i])),
+                source=_known(int(self.source[i])),
+                destination=_known(int(self.destination[i])),
             )
 
     def where(self, rows: Mask | Int64s) -> Collectives:
         """Some of the rows."""
-        columns = ("kind", "launched_ns", "begin_ns", "end_ns", "payload_bytes", "wire_bytes", "group")
-        return replace(self, **{column: getattr(self, column)[rows] for column in columns})
+        return replace(self, **{column: getattr(self, column)[rows] for column in COLUMNS})
 
     def launched_inside(self, windows: Intervals) -> Collectives:
         """Those that were launched in one of the windows, which may come in any order."""
@@ -88,6 +97,9 @@ class Collectives:
         """When communication of one kind ran, merged."""
         rows = self.kind == COMM_KINDS.index(kind)
         return merge(np.stack((self.begin_ns[rows], self.end_ns[rows]), axis=1))
+
+
+COLUMNS = tuple(spec.name for spec in fields(Collectives) if spec.name != "groups")
 
 
 def known_sum(sizes: Int64s) -> int | None:
@@ -107,6 +119,9 @@ def as_columns(collectives: Sequence[Collective]) -> Collectives:
         payload_bytes=_column([_or_unknown(c.payload_bytes) for c in collectives]),
         wire_bytes=_column([_or_unknown(c.wire_bytes) for c in collectives]),
         group=_column([index[c.group] if c.group else UNKNOWN for c in collectives]),
+        sequence=_column([_or_unknown(c.sequence) for c in collectives]),
+        source=_column([_or_unknown(c.source) for c in collectives]),
+        destination=_column([_or_unknown(c.destination) for c in collectives]),
         groups=groups,
     )
 

@@ -51,6 +51,7 @@ def _only(events: Events, kept: Mask) -> Events:
         events,
         detail_row=new_row[events.detail_row[kept[events.detail_row]]].astype(np.uint32),
         detail=events.detail[kept[events.detail_row]],
+        detail_sequence=events.detail_sequence[kept[events.detail_row]],
         **{column: getattr(events, column)[kept] for column in columns},
     )
 

@@ -22,7 +22,8 @@ class Events:
 
     `name`, `category` and `thread` are indices into the tuples of the same names in the plural; `correlation`,
     `external_id` and `stream` are `engine.ABSENT` where an event has none. The rows `detail_row`, in ascending order,
-    are of communication: what they carry is `details` at the indices `detail`.
+    are of communication: what they carry is `details` at the indices `detail`, and which of its group's calls each is
+    `detail_sequence`.
     """
 
     begin_ns: Int64s
@@ -38,6 +39,7 @@ class Events:
     threads: tuple[str, ...]
     detail_row: UInt32s
     detail: UInt32s
+    detail_sequence: Int64s
     details: tuple[dict[str, Any], ...]
 
     def __len__(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,10 +16,13 @@ from shardprof.trace.groups import GroupTable
 
 COLLECTIVE_NAME = "Collective name"
 COLLECTIVE_ARGUMENTS = (
-    COLLECTIVE_NAME, "In msg nelems", "Out msg nelems", "dtype",
+    COLLECTIVE_NAME, "In msg nelems", "Out msg nelems", "dtype", "Src Rank", "Dst Rank",
     "Group size", "Process Group Name", "Process Group Description", "Process Group Ranks",
 )  # fmt: skip
 """What NCCL's metadata tells on an event, as far as it is used here."""
+
+COLLECTIVE_SEQUENCE = "Seq"
+"""The number of a collective among those of its group, the same on every rank; since torch of March 2026."""
 
 _DTYPE_BYTES = {
     "double": 8, "long": 8, "int64": 8, "uint64": 8, "complexfloat": 8,
@@ -53,22 +57,28 @@ def gpu_collectives(
         return_inverse=True,
     )
     facts = [_facts(events, name, details, kernel, groups) for name, details, kernel in told.tolist()]
-    known_groups = tuple(dict.fromkeys(group for *_, group in facts if group is not None))
+    known_groups = tuple(dict.fromkeys(fact.group for fact in facts if fact.group is not None))
     index = {group: i for i, group in enumerate(known_groups)}
     columns = np.array(
-        [(kind, payload, wire, index[group] if group else UNKNOWN) for kind, payload, wire, group in facts],
-        dtype=np.int64,
-    ).reshape(-1, 4)[which.reshape(-1)]
+        [(*fact.numbers, index[fact.group] if fact.group else UNKNOWN) for fact in facts], dtype=np.int64
+    ).reshape(-1, len(_Fact.NUMBERS) + 1)[which.reshape(-1)]
+    numbers = {name: columns[:, i] for i, name in enumerate(_Fact.NUMBERS)}
     return Collectives(
-        kind=columns[:, 0],
+        **numbers,
         launched_ns=launched_ns,
         begin_ns=events.begin_ns[rows],
         end_ns=events.end_ns[rows],
-        payload_bytes=columns[:, 1],
-        wire_bytes=columns[:, 2],
-        group=columns[:, 3],
+        sequence=_sequence(events, teller),
+        group=columns[:, -1],
         groups=known_groups,
     )
+
+
+def _sequence(events: Events, tellers: Int64s) -> Int64s:
+    """The numbers of collectives in their groups, by the events that tell of them."""
+    of_row = np.full(len(events) + 1, UNKNOWN, dtype=np.int64)  # the last is for teller -1
+    of_row[events.detail_row] = np.where(events.detail_sequence >= 0, events.detail_sequence, UNKNOWN)
+    return of_row[tellers]
 
 
 def _tellers(events: Events, rows: Int64s, launches: Int64s) -> tuple[Int64s, Int64s, Any]:
@@ -142,10 +152,25 @@ def _outer(ranges: Intervals) -> Int64s:
     return np.array(outer, dtype=np.int64)
 
 
-def _facts(
-    events: Events, teller_name: int, detail: int, kernel_name: int, groups: GroupTable
-) -> tuple[int, int, int, ProcessGroup | None]:
-    """Kind, payload and wire bytes, and group."""
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """What is told of a collective that holds whenever it is called."""
+
+    kind: int
+    payload_bytes: int
+    wire_bytes: int
+    source: int
+    destination: int
+    group: ProcessGroup | None
+
+    NUMBERS: ClassVar = ("kind", "payload_bytes", "wire_bytes", "source", "destination")
+
+    @property
+    def numbers(self) -> list[int]:
+        return [getattr(self, name) for name in self.NUMBERS]
+
+
+def _facts(events: Events, teller_name: int, detail: int, kernel_name: int, groups: GroupTable) -> _Fact:
     metadata: dict[str, Any] = {COLLECTIVE_NAME: events.names[teller_name]} if teller_name != UNKNOWN else {}
     metadata |= events.details[detail] if detail != UNKNOWN else {}
     kind = named_kind(str(metadata.get(COLLECTIVE_NAME, ""))) or kernel_kind(events.names[kernel_name]) or OTHER_COMM
@@ -153,7 +178,18 @@ def _facts(
     payload = _payload_bytes(kind, metadata)
     size = group.size if group else None
     wire = UNKNOWN if payload == UNKNOWN or not size else round(payload * wire_factor(kind, size))
-    return COMM_KINDS.index(kind), payload, wire, group
+    return _Fact(
+        kind=COMM_KINDS.index(kind),
+        payload_bytes=payload,
+        wire_bytes=wire,
+        source=_rank(metadata.get("Src Rank")) if kind == "p2p" else UNKNOWN,
+        destination=_rank(metadata.get("Dst Rank")) if kind == "p2p" else UNKNOWN,
+        group=group,
+    )
+
+
+def _rank(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else UNKNOWN
 
 
 def _payload_bytes(kind: str, metadata: dict[str, Any]) -> int:

@@ -25,12 +25,16 @@ _BYTES_PER_STORED_BYTE = {".json": 0.5, ".gz": 8.0, ".zst": 8.0}
 """The same for a byte of a file: the text of an event takes 250, and 15 when it is compressed."""
 _SMALLEST_COST_BYTES = 16 << 20
 _REMOTE_COST_BYTES = 512 << 20
+CLOCKS = ("collectives", "traces")
+"""What may tell how the clocks of ranks relate: the ends of the collectives that they share, or their own times."""
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a user may set: files read at once, memory for it, the longest text of a file, where a path names its rank.
+    """What a user may set: files read at once, memory for it, the longest text of a file, where a path names its rank,
+    and what tells how ranks' clocks relate.
 
     None is the default: every processor, half of the free memory, what no honest trace exceeds, the usual forms.
     """
@@ -39,6 +43,7 @@ class Reading:
     memory_bytes: int | None = None
     max_text_bytes: int | None = None
     rank_regex: re.Pattern[str] | None = None
+    clock: str = CLOCKS[0]
 
     def budget_bytes(self) -> int:
         """The memory that reading may take."""

@@ -26,6 +26,7 @@ OPTIONS: dict[str, Any] = {
     "detail_name_prefixes": ("c10d::", "gloo:"),
     "detail_mark": "Collective name",
     "detail_arguments": DETAILS,
+    "detail_sequence": "Seq",
 }
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,

@@ -43,7 +43,8 @@ struct TraceFile {
   // Arguments of the events that ReadOptions asks them for: JSON objects, each kept once, since a training does the
   // same things over and over.
   Column<uint32_t> detail_row;
-  Column<uint32_t> detail;  // into details
+  Column<uint32_t> detail;          // into details
+  Column<int64_t> detail_sequence;  // the argument that ReadOptions calls detail_sequence
   StringPool details;
   std::vector<Member> metadata;  // in the order of the file
   uint64_t metadata_bytes = 0;   // what the metadata take
@@ -57,7 +58,8 @@ struct ReadOptions {
   std::vector<std::string> skip_categories;       // their events cost no memory
   std::vector<std::string> detail_name_prefixes;  // keep details of events whose name begins so,
   std::string detail_mark;                        // and of those that have this argument:
-  std::vector<std::string> detail_arguments;      // these arguments
+  std::vector<std::string> detail_arguments;      // these arguments,
+  std::string detail_sequence;                    // and this integer, which is another one with each event
   uint64_t max_text_bytes = 0;                    // refuse more text than this; 0: than any honest trace has
   uint64_t max_events = UINT64_MAX;               // refuse more rows than this, which memory has to hold
 };

@@ -19,7 +19,7 @@ from shardprof.trace.events import Events
 from shardprof.trace.file_doubts import content_doubts, damage_doubts
 from shardprof.trace.files import Place, opened, pure_path
 from shardprof.trace.gpu_activities import gpu_activities
-from shardprof.trace.gpu_collectives import COLLECTIVE_ARGUMENTS, COLLECTIVE_NAME
+from shardprof.trace.gpu_collectives import COLLECTIVE_ARGUMENTS, COLLECTIVE_NAME, COLLECTIVE_SEQUENCE
 from shardprof.trace.groups import GroupTable, distributed_info
 from shardprof.trace.launches import DEVICE_CATEGORIES
 from shardprof.trace.quality import Quality
@@ -100,6 +100,7 @@ def _columns(file: Place, how: Reading) -> TraceFile:
                 detail_name_prefixes=_COMM_NAME_PREFIXES,
                 detail_mark=COLLECTIVE_NAME,
                 detail_arguments=(*COLLECTIVE_ARGUMENTS, *TENSOR_ARGUMENTS),
+                detail_sequence=COLLECTIVE_SEQUENCE,
                 max_text_bytes=how.max_text_bytes,
                 max_events=how.max_events(),
             )
@@ -135,6 +136,7 @@ def _events(columns: TraceFile) -> Events:
         threads=tuple(columns.threads),
         detail_row=columns.detail_row,
         detail=columns.detail,
+        detail_sequence=columns.detail_sequence,
         details=tuple(_object(text) for text in columns.details),
     )
 

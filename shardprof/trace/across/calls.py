@@ -1,0 +1,125 @@
+"""The communications of all ranks in one table, each on its rank's own clock: what matching them starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from shardprof.engine import Int64s
+from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
+from shardprof.trace.events import Mask
+from shardprof.trace.steps import StepWindows
+
+_NO_GROUP = ProcessGroup(name="", description="", size=None, ranks=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankWindow:
+    """What one rank communicated in one trace; times are relative to `base_ns`. `host` is known of recorded runs."""
+
+    rank: int
+    host: str | None
+    base_ns: int
+    steps: StepWindows
+    collectives: Collectives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """A row a communication of a rank. `group` is an index into `groups`, where those that the traces do not tell are
+    one without a name; `step` is the one it was launched in, UNKNOWN outside of all, and `mark` the same where steps
+    have numbers that all ranks share. `window` counts captured windows: those of the same steps have one number.
+    """
+
+    rank: Int64s
+    window: Int64s
+    step: Int64s
+    mark: Int64s
+    kind: Int64s
+    payload_bytes: Int64s
+    wire_bytes: Int64s
+    sequence: Int64s
+    source: Int64s
+    destination: Int64s
+    launched_ns: Int64s
+    begin_ns: Int64s
+    end_ns: Int64s
+    group: Int64s
+    groups: tuple[ProcessGroup, ...]
+    hosts: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+    def where(self, rows: Mask | Int64s) -> Calls:
+        """Some of the rows."""
+        return replace(self, **{column: getattr(self, column)[rows] for column in _COLUMNS})
+
+
+_COLUMNS = (
+    "rank", "window", "step", "mark", "kind", "payload_bytes", "wire_bytes", "sequence", "source", "destination",
+    "launched_ns", "begin_ns", "end_ns", "group",
+)  # fmt: skip
+_OF_COLLECTIVES = ("kind", "payload_bytes", "wire_bytes", "sequence", "source", "destination")
+_TIMES = ("launched_ns", "begin_ns", "end_ns")
+
+
+def calls_of(windows: Sequence[RankWindow]) -> Calls:
+    """The table, in the order in which each rank launched."""
+    groups: dict[ProcessGroup, int] = {}
+    columns: dict[str, list[Int64s]] = {column: [] for column in _COLUMNS}
+    for window, number in zip(windows, _window_numbers(windows), strict=True):
+        collectives = window.collectives
+        collectives = collectives.where(np.lexsort((collectives.begin_ns, collectives.launched_ns)))
+        for column in _OF_COLLECTIVES:
+            columns[column].append(getattr(collectives, column))
+        for column in _TIMES:
+            columns[column].append(getattr(collectives, column) + window.base_ns)
+        known = [groups.setdefault(group, len(groups)) for group in (*collectives.groups, _NO_GROUP)]
+        columns["group"].append(np.array(known, dtype=np.int64)[collectives.group])  # UNKNOWN takes the last
+        columns["rank"].append(np.full(len(collectives), window.rank, dtype=np.int64))
+        columns["window"].append(np.full(len(collectives), number, dtype=np.int64))
+        step = _steps(collectives.launched_ns, window.steps)
+        columns["step"].append(step)
+        columns["mark"].append(step if _is_marked(window) else np.full(len(step), UNKNOWN, dtype=np.int64))
+    joined = {name: np.concatenate([*parts, np.empty(0, dtype=np.int64)]) for name, parts in columns.items()}
+    hosts = {window.rank: window.host for window in windows if window.host is not None}
+    return Calls(**joined, groups=tuple(groups), hosts=hosts)
+
+
+def _is_marked(window: RankWindow) -> bool:
+    """Do its steps have the training's own numbers, rather than being counted from 0?"""
+    return window.steps.source in ("ProfilerStep", "recorded marks") and len(window.steps.numbers) > 0
+
+
+def _window_numbers(windows: Sequence[RankWindow]) -> list[int]:
+    """Windows whose numbered steps overlap are one; of those whose steps nobody numbered the n-th ones of each rank."""
+    seen: dict[int, int] = {}
+    numbers = [0] * len(windows)
+    marked = []
+    for i, window in enumerate(windows):
+        if _is_marked(window):
+            marked.append((min(window.steps.numbers), max(window.steps.numbers), i))
+        else:
+            numbers[i] = seen[window.rank] = seen.get(window.rank, -1) + 1
+    number, last_step = max(seen.values(), default=-1), -1
+    for first, last, i in sorted(marked):
+        if first > last_step:
+            number += 1
+        last_step = max(last, last_step)
+        numbers[i] = number
+    return numbers
+
+
+def _steps(launched_ns: Int64s, steps: StepWindows) -> Int64s:
+    """The number of the step in which each was launched."""
+    order = np.argsort(steps.windows[:, 0], kind="stable")
+    windows = steps.windows[order]
+    position = np.searchsorted(windows[:, 0], launched_ns, side="right") - 1
+    inside = position >= 0
+    inside[inside] = launched_ns[inside] < windows[position[inside], 1]
+    numbers = np.full(len(launched_ns), UNKNOWN, dtype=np.int64)
+    numbers[inside] = np.array(steps.numbers, dtype=np.int64)[order][position[inside]]
+    return numbers
