@@ -14,10 +14,13 @@ from shardprof.analysis.communication import CommunicationTable
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step
+from shardprof.analysis.stragglers import stragglers, with_lateness
 from shardprof.analysis.summary import summarize
 from shardprof.analysis.together import Together, together
 from shardprof.trace.across.calls import RankWindow
-from shardprof.trace.collectives import UNKNOWN, Collectives, as_columns
+from shardprof.trace.across.gaps import gaps_of
+from shardprof.trace.activities import Activities
+from shardprof.trace.collectives import UNKNOWN, Collectives
 from shardprof.trace.device_doubts import device_doubts
 from shardprof.trace.events import Mask
 from shardprof.trace.importers.kineto import KinetoTrace
@@ -60,7 +63,8 @@ def analyse(run: Run) -> Result:
         source=_source(run, ranks, identities, nodes),
         step_source=step_source,
         step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
-        ranks=tuple(ranks),
+        ranks=_with_lateness(ranks, all_ranks),
+        stragglers=stragglers(ranks, all_ranks.calls, all_ranks.lateness) if all_ranks else None,
         collectives=tuple(map(all_ranks.with_times, table.rows())) if all_ranks else table.rows(),
         clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
@@ -90,7 +94,7 @@ def _analyse_rank(
         totals += [total] if (total := breakdown.total(trace.activities)) else []
         full = np.array([not step.empty for step in of_trace], dtype=np.bool_)
         launched.append(trace.activities.collectives.launched_inside(found.windows[full]))
-        windows.append(_window(traces, trace, found, full))
+        windows.append(_window(traces, trace, trace.activities, found, full))
     table.add_rank(launched)
     doubts += _collectives_unknown(launched)
     if not traces.traces:
@@ -106,15 +110,24 @@ def _analyse_rank(
     return rank, all_found, doubts + _record_doubts(traces.record)
 
 
-def _window(traces: RankTraces, trace: KinetoTrace, found: StepWindows, full: Mask) -> RankWindow:
+def _with_lateness(ranks: list[Rank], all_ranks: Together | None) -> tuple[Rank, ...]:
+    if all_ranks is None:
+        return tuple(ranks)
+    return with_lateness(ranks, all_ranks.calls, all_ranks.lateness, all_ranks.wait_ns)
+
+
+def _window(
+    traces: RankTraces, trace: KinetoTrace, activities: Activities, found: StepWindows, full: Mask
+) -> RankWindow:
     """What is compared with other ranks: calls inside the steps that hold work count."""
     numbers = tuple(number for number, is_full in zip(found.numbers, full.tolist(), strict=True) if is_full)
     return RankWindow(
         rank=traces.rank,
-        host=traces.host,
+        clock=traces.machine,
         base_ns=trace.base_ns,
         steps=replace(found, numbers=numbers, windows=found.windows[full]),
-        collectives=trace.activities.collectives if trace.activities else as_columns([]),
+        collectives=activities.collectives,
+        gaps=gaps_of(activities, int(trace.events.begin_ns.min())),
     )
 
 
@@ -174,7 +187,7 @@ def _different_jobs(identities: list[_Identity]) -> list[Quality]:
 
 
 def _doubts_about_the_job(ranks: list[Rank], identities: list[_Identity], all_ranks: Together | None) -> list[Quality]:
-    message = "stragglers and findings are not told"
+    message = "findings are not told"
     not_compared = Quality(code="not_compared", message=message)
     compared = all_ranks.doubts() if all_ranks else []
     return [*_different_jobs(identities), *_missing_ranks(ranks, identities), *compared, not_compared]

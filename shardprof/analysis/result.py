@@ -60,7 +60,9 @@ class Step:
     `comm_kind_ns` is each kind's own time, `overlapped_ns` the part of it under compute; kinds may run at once.
 
     `comm_bytes` (payload) and `comm_calls` count the collectives launched in the step, by kind. `empty` marks a
-    step that holds no work; such steps are kept out of medians. `counters` are those of the rank's process and, with
+    step that holds no work; such steps are kept out of medians.
+    `wait_ns` is how long its communication waited for the last rank to come, `late_ns` how long others waited for this
+    one; None without other ranks. `counters` are those of the rank's process and, with
     "gpu_" before the name, of its GPU: the mean over the step, of a total its increase; only of recorded runs.
     """
 
@@ -77,6 +79,8 @@ class Step:
     comm_bytes: dict[str, int | None]
     comm_calls: dict[str, int]
     empty: bool = False
+    wait_ns: int | None = None
+    late_ns: int | None = None
     counters: dict[str, float] = field(default_factory=dict)
 
 
@@ -151,6 +155,34 @@ class Host:
     ranks: tuple[int, ...]
     link_tx_bytes: dict[str, int] | None
     link_rx_bytes: dict[str, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What shows that something is so: a sentence and, where it is one place, the rank, the step and the time range on
+    the rank's own clock in which the timeline shows it."""
+
+    message: str
+    rank: int | None
+    step: int | None
+    begin_ns: int | None
+    end_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Straggler:
+    """A rank that keeps the others waiting in `steps` of `of_steps`, by `cost_ns_per_step` more than ranks usually do.
+
+    `cause` is "compute" (slower at the same work), "imbalance" (more work), "launch" (its CPU), "data_loading", "link"
+    or "unknown".
+    """
+
+    rank: int
+    cause: str
+    cost_ns_per_step: int
+    steps: int
+    of_steps: int
+    evidence: tuple[Evidence, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,8 +333,8 @@ class Result:
 
     `notices` is what the counters of recorded runs show.
 
-    `summary` is None until the other parts are there to be summarised; `clock` is None where there is one rank only,
-    `stragglers` and `findings` until an analysis across ranks fills them.
+    `summary` is None until the other parts are there to be summarised; `clock` and `stragglers` are None where there is
+    one rank only, `findings` until an analysis fills them.
     """
 
     schema: str = SCHEMA
@@ -313,7 +345,7 @@ class Result:
     ranks: tuple[Rank, ...]
     collectives: tuple[Collective, ...]
     clock: tuple[RankClock, ...] | None = None
-    stragglers: tuple[Any, ...] | None = None
+    stragglers: tuple[Straggler, ...] | None = None
     findings: tuple[Any, ...] | None = None
     notices: tuple[Notice, ...] = ()
     quality: tuple[Quality, ...] = field(default=())

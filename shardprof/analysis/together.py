@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shardprof.analysis.result import Collective
+from shardprof.engine import Int64s
 from shardprof.trace.across.calls import Calls, RankWindow, calls_of
 from shardprof.trace.across.clock import align, as_recorded, on_reference
 from shardprof.trace.across.clock_of_rank import RankClock
+from shardprof.trace.across.lateness import Lateness, lateness
 from shardprof.trace.across.matching import Matched, match
-from shardprof.trace.across.meetings import Meetings, meetings
+from shardprof.trace.across.meetings import Meetings, meetings, waits
 from shardprof.trace.classes import COMM_KINDS, wire_factor
 from shardprof.trace.collectives import UNKNOWN, ProcessGroup, known_sum
 from shardprof.trace.events import Mask
@@ -22,12 +24,15 @@ from shardprof.words import numbers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """The ranks on one clock: their `calls`, which of them are one collective, and when these met."""
+    """The ranks on one clock: their `calls`, which of them are one collective, when these met, who was late; and how
+    long each call waited for the last rank."""
 
     clock: tuple[RankClock, ...]
     calls: Calls
     matched: Matched
     meetings: Meetings
+    lateness: Lateness
+    wait_ns: Int64s
 
     def with_times(self, row: Collective) -> Collective:
         """A row of the communication table with what its calls waited and how fast they moved."""
@@ -79,8 +84,14 @@ def together(windows: Sequence[RankWindow], clock: str) -> Together:
         clocks = as_recorded(clocks, calls, matched.instance)
     begin_ns = on_reference(clocks, calls.rank, calls.begin_ns)
     end_ns = on_reference(clocks, calls.rank, calls.end_ns)
+    met = meetings(calls, matched.instance, begin_ns, end_ns)
     return Together(
-        clock=clocks, calls=calls, matched=matched, meetings=meetings(calls, matched.instance, begin_ns, end_ns)
+        clock=clocks,
+        calls=calls,
+        matched=matched,
+        meetings=met,
+        lateness=lateness(calls, matched.instance, begin_ns),
+        wait_ns=waits(met, matched.instance, begin_ns),
     )
 
 

@@ -13,13 +13,15 @@ from shardprof.trace.collectives import Collectives
 class Activities:
     """The time of each class, as merged sets that may overlap one another, and the collectives one by one.
 
-    `device` is "cuda" or "cpu"; `launches` is, for each GPU activity, the row of the event that launched it, -1 where
+    `device` is "cuda" or "cpu"; `work_begin_ns` is when each piece of computing, a kernel or an operator, began, in
+    order. `launches` is, for each GPU activity, the row of the event that launched it, -1 where
     the trace does not hold that. `data_loading` is the main thread inside the
     DataLoader; `late_launches` is GPU idleness that ended with work launched after the idleness began.
     """
 
     device: str
     compute: Intervals
+    work_begin_ns: Int64s
     comm: dict[str, Intervals]
     memcpy: Intervals
     memset: Intervals

@@ -52,9 +52,11 @@ def cpu_activities(events: Events, groups: GroupTable, data_loading: Intervals, 
     collectives = as_columns(list(_collectives(events, np.flatnonzero(transfers), groups)))
     loading = _inside(events, data_loading) & (events.thread == main_thread)
     present = [COMM_KINDS[kind] for kind in np.unique(collectives.kind).tolist()]
+    operators = _operators(events, transfers, main_thread) & ~loading
     return Activities(
         device="cpu",
-        compute=merge(events.intervals(_operators(events, transfers, main_thread) & ~loading)),
+        compute=merge(events.intervals(operators)),
+        work_begin_ns=np.sort(events.begin_ns[operators]),
         comm={kind: collectives.intervals(kind) for kind in present},
         memcpy=NOTHING,
         memset=NOTHING,

@@ -27,6 +27,7 @@ def gpu_activities(events: Events, groups: GroupTable, data_loading: Intervals) 
     return Activities(
         device="cuda",
         compute=merge(events.intervals(is_compute)),
+        work_begin_ns=np.sort(events.begin_ns[is_compute]),
         comm={kind: collectives.intervals(kind) for kind in present},
         memcpy=merge(events.intervals(events.in_categories("gpu_memcpy"))),
         memset=merge(events.intervals(events.in_categories("gpu_memset"))),

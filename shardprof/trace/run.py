@@ -48,13 +48,17 @@ RUNS_FOLDER = Path("shardprof-runs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankTraces:
-    """One rank: its traces (one a captured window, perhaps none) and what was always recorded of it."""
+    """One rank: its traces (one a captured window, perhaps none) and what was always recorded of it.
+
+    `machine` names the one whose clock it has, as far as a recorder told.
+    """
 
     rank: int
     host: str | None
     record: RankRecord | None
     steps: tuple[StepRecord, ...]
     traces: tuple[KinetoTrace, ...]
+    machine: str | None = None
     quality: tuple[Quality, ...] = ()
 
 
@@ -76,6 +80,7 @@ class RankSource:
     record: RankRecord | None
     steps_file: Path | None
     trace_files: tuple[Place, ...]
+    machine: str | None = None
 
 
 _Read = tuple[RankSource, "list[KinetoTrace]", list[Quality]]
@@ -232,13 +237,16 @@ def _recorded(path: Path, reading: Reading) -> Run:
         doubts.append(Quality(code="ranks_gone", message=message, count=len(gone)))
     recorders = [_host(host_folder) for host_folder in folder.host_folders()]
     hosts = [host for host in recorders if host.record is None or host.record.beside is None]
+    machines = {host.name: host.record.machine for host in recorders if host.record}
     return Run(
         paths=(path,),
         record=record,
         hosts=tuple(hosts),
         quality=tuple(doubts),
         reading=reading,
-        sources=tuple(_sorted_sources([source for source in sources if source not in gone])),
+        sources=tuple(
+            _sorted_sources([replace(s, machine=machines.get(s.host or "", s.host)) for s in sources if s not in gone])
+        ),
     )
 
 
@@ -310,6 +318,7 @@ def _rank_traces(
         record=source.record,
         steps=tuple(read_steps(source.steps_file)) if source.steps_file else (),
         traces=tuple(traces),
+        machine=source.machine,
         quality=tuple(doubts),
     )
 

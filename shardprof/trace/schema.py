@@ -107,6 +107,11 @@ class HostRecord:
     outcome: Outcome | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def machine(self) -> str:
+        """What tells machines apart: containers of one have a name and a network of their own, and its clock."""
+        return self.identity.split("/")[-2] if self.identity.count("/") >= 2 else self.identity
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:

@@ -10,6 +10,7 @@ import pytest
 from shardprof.analysis.cache import report_of
 from shardprof.trace.across.calls import RankWindow, calls_of
 from shardprof.trace.across.clock import align, on_reference
+from shardprof.trace.across.gaps import gaps_of
 from shardprof.trace.across.matching import match
 from shardprof.trace.across.meetings import meetings
 from shardprof.trace.run import load
@@ -30,8 +31,9 @@ def test_clocks_that_agree_are_found_to_agree() -> None:
 def test_rank_7_comes_last_in_five_of_eight_collectives() -> None:
     windows = [
         RankWindow(
-            rank=rank.rank, host=None, base_ns=trace.base_ns, steps=find_steps(trace, ()),
+            rank=rank.rank, clock=None, base_ns=trace.base_ns, steps=find_steps(trace, ()),
             collectives=trace.activities.collectives,
+            gaps=gaps_of(trace.activities, 0),
         )
         for rank in load([DLRM]).ranks([])
         for trace in rank.traces

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shardprof.trace.across.calls import RankWindow
+from shardprof.trace.across.gaps import DOING, Gaps
 from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
 from shardprof.trace.steps import StepWindows
@@ -39,7 +40,7 @@ class Job:
     offset_ns: Sequence[int] = ()
     drift_ppm: Sequence[float] = ()
     groups: Sequence[ProcessGroup] = ()
-    hosts: Sequence[str | None] = ()
+    machines: Sequence[str | None] = ()
     size_bytes: Sequence[int] = ()
     is_numbered: bool = False
     seed: int = 0
@@ -88,13 +89,18 @@ class Job:
             made.append(
                 RankWindow(
                     rank=rank,
-                    host=self.hosts[rank] if self.hosts else None,
+                    clock=self.machines[rank] if self.machines else None,
                     base_ns=BEGIN_NS,
                     steps=StepWindows(
                         source="ProfilerStep",
                         numbers=tuple(range(10, 10 + self.steps)),
                         windows=windows,
                         confidence=1.0,
+                    ),
+                    gaps=Gaps(
+                        doing_ns=np.zeros((count, len(DOING)), dtype=np.int64),
+                        work=np.zeros(count, dtype=np.int64),
+                        exposed_ns=np.zeros(count, dtype=np.int64),
                     ),
                     collectives=Collectives(
                         kind=np.full(count, ALL_GATHER, dtype=np.int64),

@@ -72,8 +72,8 @@ def test_outliers_do_not_move_a_clock() -> None:
 
 
 def test_ranks_of_one_node_share_its_clock() -> None:
-    hosts = ["a", "a", "b", "b"]
-    job = Job(ranks=4, jitter_ns=5_000, offset_ns=[0, 0, SECOND, SECOND], drift_ppm=[0, 0, 50, 50], hosts=hosts)
+    machines = ["a", "a", "b", "b"]
+    job = Job(ranks=4, jitter_ns=5_000, offset_ns=[0, 0, SECOND, SECOND], drift_ppm=[0, 0, 50, 50], machines=machines)
     clocks = clocks_of(job.windows())
     assert (clocks[0].offset_ns, clocks[1].offset_ns) == (0, 0)
     assert (clocks[2].offset_ns, clocks[2].drift_ppm) == (clocks[3].offset_ns, clocks[3].drift_ppm)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardprof.trace.across.calls import RankWindow, calls_of
+from shardprof.trace.across.gaps import Gaps
 from shardprof.trace.across.matching import Matched, match
 from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.collectives import UNKNOWN
@@ -18,6 +19,12 @@ from shardprof.trace.steps import StepWindows
 from tests.unit.planted import SECOND, Job, group
 
 P2P = COMM_KINDS.index("p2p")
+
+
+def some(window: RankWindow, rows: np.ndarray) -> Gaps:
+    """The gaps of some of a window's calls."""
+    gaps = window.gaps
+    return Gaps(doing_ns=gaps.doing_ns[rows], work=gaps.work[rows], exposed_ns=gaps.exposed_ns[rows])
 
 
 class Seen:
@@ -31,7 +38,7 @@ class Seen:
         """Of a rank only these calls."""
         window = self.windows[rank]
         numbers = np.arange(len(window.collectives))[rows]
-        self.windows[rank] = replace(window, collectives=window.collectives.where(numbers))
+        self.windows[rank] = replace(window, collectives=window.collectives.where(numbers), gaps=some(window, numbers))
         self.truth[rank] = self.truth[rank][numbers]
         return self
 
@@ -152,7 +159,7 @@ def test_a_send_meets_its_receive() -> None:
         columns = np.array(pairs)
         kind = np.full(len(pairs), P2P)
         calls = replace(calls, kind=kind, source=columns[:, 0], destination=columns[:, 1])
-        windows.append(replace(base[rank], collectives=calls))
+        windows.append(replace(base[rank], collectives=calls, gaps=some(base[rank], np.arange(len(pairs)))))
     found = match(calls_of(windows)).instance.tolist()
     assert found[:3] == found[4:7]
     assert found[3] == found[7]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shardprof.engine import Int64s
+from shardprof.trace.across.gaps import DOING, Gaps
 from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
 from shardprof.trace.events import Mask
 from shardprof.trace.steps import StepWindows
@@ -17,13 +18,17 @@ _NO_GROUP = ProcessGroup(name="", description="", size=None, ranks=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankWindow:
-    """What one rank communicated in one trace; times are relative to `base_ns`. `host` is known of recorded runs."""
+    """What one rank communicated in one trace, and what it did before; times are relative to `base_ns`.
+
+    `clock` names the machine whose clock it has, where that is known.
+    """
 
     rank: int
-    host: str | None
+    clock: str | None
     base_ns: int
     steps: StepWindows
     collectives: Collectives
+    gaps: Gaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,8 @@ class Calls:
     """A row a communication of a rank. `group` is an index into `groups`, where those that the traces do not tell are
     one without a name; `step` is the one it was launched in, UNKNOWN outside of all, and `mark` the same where steps
     have numbers that all ranks share. `window` counts captured windows: those of the same steps have one number.
+    `doing_ns`, `work` and `exposed_ns` are those of Gaps; `clocks` names the machines whose clock a rank is
+    known to have.
     """
 
     rank: Int64s
@@ -47,8 +54,11 @@ class Calls:
     begin_ns: Int64s
     end_ns: Int64s
     group: Int64s
+    doing_ns: Int64s
+    work: Int64s
+    exposed_ns: Int64s
     groups: tuple[ProcessGroup, ...]
-    hosts: dict[int, str]
+    clocks: dict[int, str]
 
     def __len__(self) -> int:
         return len(self.rank)
@@ -60,10 +70,11 @@ class Calls:
 
 _COLUMNS = (
     "rank", "window", "step", "mark", "kind", "payload_bytes", "wire_bytes", "sequence", "source", "destination",
-    "launched_ns", "begin_ns", "end_ns", "group",
+    "launched_ns", "begin_ns", "end_ns", "group", "doing_ns", "work", "exposed_ns",
 )  # fmt: skip
 _OF_COLLECTIVES = ("kind", "payload_bytes", "wire_bytes", "sequence", "source", "destination")
 _TIMES = ("launched_ns", "begin_ns", "end_ns")
+_OF_GAPS = ("doing_ns", "work", "exposed_ns")
 
 
 def calls_of(windows: Sequence[RankWindow]) -> Calls:
@@ -71,8 +82,10 @@ def calls_of(windows: Sequence[RankWindow]) -> Calls:
     groups: dict[ProcessGroup, int] = {}
     columns: dict[str, list[Int64s]] = {column: [] for column in _COLUMNS}
     for window, number in zip(windows, _window_numbers(windows), strict=True):
-        collectives = window.collectives
-        collectives = collectives.where(np.lexsort((collectives.begin_ns, collectives.launched_ns)))
+        order = np.lexsort((window.collectives.begin_ns, window.collectives.launched_ns))
+        collectives = window.collectives.where(order)
+        for column in _OF_GAPS:
+            columns[column].append(getattr(window.gaps, column)[order])
         for column in _OF_COLLECTIVES:
             columns[column].append(getattr(collectives, column))
         for column in _TIMES:
@@ -84,9 +97,10 @@ def calls_of(windows: Sequence[RankWindow]) -> Calls:
         step = _steps(collectives.launched_ns, window.steps)
         columns["step"].append(step)
         columns["mark"].append(step if _is_marked(window) else np.full(len(step), UNKNOWN, dtype=np.int64))
-    joined = {name: np.concatenate([*parts, np.empty(0, dtype=np.int64)]) for name, parts in columns.items()}
-    hosts = {window.rank: window.host for window in windows if window.host is not None}
-    return Calls(**joined, groups=tuple(groups), hosts=hosts)
+    nothing = {name: np.empty((0, len(DOING)) if name == "doing_ns" else 0, dtype=np.int64) for name in _COLUMNS}
+    joined = {name: np.concatenate([nothing[name], *parts]) for name, parts in columns.items()}
+    clocks = {window.rank: window.clock for window in windows if window.clock is not None}
+    return Calls(**joined, groups=tuple(groups), clocks=clocks)
 
 
 def _is_marked(window: RankWindow) -> bool:

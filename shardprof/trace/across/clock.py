@@ -47,7 +47,7 @@ def align(calls: Calls, instance: Int64s) -> tuple[RankClock, ...]:
     ranks = np.unique(calls.rank)
     if not len(ranks):
         return ()
-    clock_of_rank = _clocks(ranks.tolist(), calls.hosts)
+    clock_of_rank = _clocks(ranks.tolist(), calls.clocks)
     rows = _usable(calls, instance)
     t0_ns = int(np.median(calls.end_ns[rows] if len(rows) else calls.end_ns))
     clock = clock_of_rank[np.searchsorted(ranks, calls.rank[rows])]
@@ -109,10 +109,10 @@ def on_reference(clocks: Sequence[RankClock], ranks: Int64s, times_ns: Int64s) -
     return times_ns - np.where(is_known, correction, 0)
 
 
-def _clocks(ranks: Sequence[int], hosts: dict[int, str]) -> Int64s:
-    """Which clock each rank has: that of its host, else its own. The first is the reference."""
+def _clocks(ranks: Sequence[int], known: dict[int, str]) -> Int64s:
+    """Which clock each rank has: that of its machine, else its own. The first is the reference."""
     numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(hosts.get(rank, rank), len(numbers)) for rank in ranks], dtype=np.int64)
+    return np.array([numbers.setdefault(known.get(rank, rank), len(numbers)) for rank in ranks], dtype=np.int64)
 
 
 def _usable(calls: Calls, instance: Int64s) -> Int64s:

@@ -131,8 +131,9 @@ def _by_order(calls: Calls, rows: Int64s, signature: Int64s) -> Int64s:
     place = np.full(len(rows), UNKNOWN, dtype=np.int64)
     first = 0
     placed = []
-    for part, sequence in zip(ranks, sequences, strict=True):
-        known, places = _places(sequences[longest], sequence)
+    clocks = [calls.clocks.get(int(calls.rank[rows[part[0]]])) for part in ranks]
+    for part, sequence, clock in zip(ranks, sequences, clocks, strict=True):
+        known, places = _places(sequences[longest], sequence, same_clock=clock is not None and clock == clocks[longest])
         placed.append((part[known], places))
         first = min([first, *places.tolist()])
     for part, places in placed:
@@ -140,12 +141,12 @@ def _by_order(calls: Calls, rows: Int64s, signature: Int64s) -> Int64s:
     return place
 
 
-def _places(reference: Sequence, other: Sequence) -> tuple[Int64s, Int64s]:
+def _places(reference: Sequence, other: Sequence, *, same_clock: bool) -> tuple[Int64s, Int64s]:
     """Which calls of `other` have a place in `reference`, and which one: also before its first and after its last."""
     if other is reference:
         everything = np.arange(len(other))
         return everything, everything
-    shift = find_shift(reference, other)
+    shift = find_shift(reference, other, same_clock=same_clock)
     places = np.arange(len(other)) + shift
     inside = (places >= 0) & (places < len(reference))
     if (reference.signature[places[inside]] == other.signature[inside]).all():

@@ -17,9 +17,9 @@ from shardprof.trace.collectives import UNKNOWN
 _NEAR = 8
 _MOST_WITHOUT_STEPS = 4096
 _LEAST_OVERLAP = 0.5
-_CLEARLY = 0.25
+_CLEARLY, _FEWEST = 0.25, 4
+_AGAINST_STEPS, _FEWEST_AGAINST_STEPS = 0.02, 8
 _SURELY_TOGETHER_NS = 1000.0
-_FEWEST = 4
 _MOST_DRIFT = 1e-3
 
 
@@ -38,31 +38,36 @@ class Sequence:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     shift: int
+    overlap: int
     mismatches: float
     spread_ns: float
 
 
-def find_shift(reference: Sequence, other: Sequence) -> int:
-    """d such that call i of `other` is call i + d of `reference`."""
-    by_steps = _shifts_of_steps(reference, other)
-    candidates = [_judged(reference, other, shift) for shift in sorted(_possible(reference, other, by_steps))]
+def find_shift(reference: Sequence, other: Sequence, *, same_clock: bool = False) -> int:
+    """d such that call i of `other` is call i + d of `reference`. With `same_clock` their times can be compared."""
+    by_steps, is_sure = _shifts_of_steps(reference, other)
+    possible = sorted(_possible(reference, other, by_steps))
+    candidates = [_judged(reference, other, shift, same_clock=same_clock) for shift in possible]
     least = min(candidate.mismatches for candidate in candidates)
     agreeing = [candidate for candidate in candidates if candidate.mismatches == least]
     usual = by_steps[0] if by_steps else 0
     expected = min(agreeing, key=lambda candidate: abs(candidate.shift - usual))
     together = min(agreeing, key=lambda candidate: candidate.spread_ns)
-    is_clear = together.spread_ns < _CLEARLY * expected.spread_ns and expected.spread_ns > _SURELY_TOGETHER_NS
-    return together.shift if is_clear else expected.shift
+    clearly, fewest = (_AGAINST_STEPS, _FEWEST_AGAINST_STEPS) if is_sure else (_CLEARLY, _FEWEST)
+    is_clear = together.spread_ns < clearly * expected.spread_ns and together.overlap >= fewest
+    return together.shift if is_clear and expected.spread_ns > _SURELY_TOGETHER_NS else expected.shift
 
 
-def _shifts_of_steps(reference: Sequence, other: Sequence) -> list[int]:
-    """By how much the beginnings of the steps that both have are shifted, the most frequent first."""
+def _shifts_of_steps(reference: Sequence, other: Sequence) -> tuple[list[int], bool]:
+    """By how much the beginnings of the steps that both have are shifted, the most frequent first, and whether most of
+    several steps say that one."""
     theirs, their_first = np.unique(reference.step, return_index=True)
     ours, our_first = np.unique(other.step, return_index=True)
     common, at_theirs, at_ours = np.intersect1d(theirs, ours, return_indices=True)
     shifts = (their_first[at_theirs] - our_first[at_ours])[common != UNKNOWN]
     values, counts = np.unique(shifts, return_counts=True)
-    return [int(shift) for shift in values[np.argsort(-counts, kind="stable")]]
+    is_sure = bool(counts.max(initial=0) >= 2 and 2 * counts.max(initial=0) > counts.sum())
+    return [int(shift) for shift in values[np.argsort(-counts, kind="stable")]], is_sure
 
 
 def _possible(reference: Sequence, other: Sequence, by_steps: Iterable[int]) -> set[int]:
@@ -79,11 +84,17 @@ def _overlap(reference: Sequence, other: Sequence, shift: int) -> int:
     return min(len(reference), len(other) + shift) - max(0, shift)
 
 
-def _judged(reference: Sequence, other: Sequence, shift: int) -> _Candidate:
+def _judged(reference: Sequence, other: Sequence, shift: int, *, same_clock: bool) -> _Candidate:
     begin, count = max(0, shift), _overlap(reference, other, shift)
     theirs, ours = slice(begin, begin + count), slice(begin - shift, begin - shift + count)
     mismatches = float((reference.signature[theirs] != other.signature[ours]).mean()) if count > 0 else 1.0
-    return _Candidate(shift, mismatches, _spread_ns(reference.end_ns[theirs], other.end_ns[ours]))
+    spread_ns = _apart_ns if same_clock else _spread_ns
+    return _Candidate(shift, count, mismatches, spread_ns(reference.end_ns[theirs], other.end_ns[ours]))
+
+
+def _apart_ns(reference_ns: Int64s, other_ns: Int64s) -> float:
+    """How far the ends are apart, in the median; infinite where there are none."""
+    return float(np.median(np.abs(reference_ns - other_ns))) if len(reference_ns) else np.inf
 
 
 def _spread_ns(reference_ns: Int64s, other_ns: Int64s) -> float:
