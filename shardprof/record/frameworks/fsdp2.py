@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from shardprof.record.frameworks._common import dtype_name, dtype_of
+import torch
+
+from shardprof.record.frameworks._common import (
+    dtype_name,
+    dtype_of,
+    elements_by_dtype,
+    names_of,
+    part,
+    told,
+)
+from shardprof.record.frameworks._model_states import follow_optimizers, model_states, optimizers_of
 from shardprof.record.rank.patches import watch
 from shardprof.record.rank.steps import FORWARD
 
@@ -38,6 +49,7 @@ def install(agent: Agent) -> None:
         if was_root:
             agent.end()
 
+    follow_optimizers()
     state_type = importlib.import_module(MODULE).FSDPState
     watch(state_type, "_root_pre_forward", before=root_begins)
     watch(state_type, "_post_forward", before=is_root, after=root_ends)
@@ -62,4 +74,52 @@ def describe(module: Any) -> dict[str, Any]:
         "precision": dtype_name(groups[0].mp_policy.param_dtype) or dtype_of(parameters),
         "parameters": sum(parameter.numel() for parameter in parameters),
         "units": len(groups),
+        **part(lambda: _volumes(groups, state._fsdp_param_groups)),
+        **part(lambda: model_states(parameters, optimizers_of(parameters))),
     }
+
+
+def _volumes(groups: list[Any], root: list[Any]) -> dict[str, Any]:
+    """What the bytes that are gathered and reduced depend on."""
+    every = [parameter for group in groups for parameter in group.fsdp_params]
+    again = [group for group in groups if group.post_forward_mesh_info is not None]
+    trained = [parameter for parameter in every if parameter.sharded_param.requires_grad]
+    mesh = groups[0].mesh_info
+    return told(
+        mesh_names=lambda: list(mesh.mesh.mesh_dim_names or ()) or None,
+        root_parameters=lambda: sum(p.sharded_param.numel() for group in root for p in group.fsdp_params),
+        elements_by_dtype=lambda: elements_by_dtype((p.sharded_param.dtype, p.sharded_param.numel()) for p in every),
+        units_gathered_again=lambda: len(again),
+        units_reduced=lambda: sum(any(p.sharded_param.requires_grad for p in g.fsdp_params) for g in groups),
+        gather_again_ranks=lambda: next((group.post_forward_mesh_info.shard_mesh_size for group in again), None),
+        param_dtype=lambda: names_of(map(_gather_dtype, every)),
+        reduce_dtype=lambda: names_of(map(_reduce_dtype, trained)),
+        parameter_bytes=lambda: sum(p.sharded_param.numel() * _gather_dtype(p).itemsize for p in every),
+        gradient_bytes=lambda: sum(p.sharded_param.numel() * _reduce_dtype(p).itemsize for p in trained),
+        gather_bytes=lambda: _gathered(groups),
+        gather_again_bytes=lambda: _gathered(again),
+        reduce_bytes=lambda: sum(_padded(p) * _reduce_dtype(p).itemsize for p in trained),
+        cpu_offload=lambda: any(parameter.offload_to_cpu for parameter in every),
+    )
+
+
+def _gathered(groups: Iterable[Any]) -> int | None:
+    """None where tensors of the user's say themselves what of them is gathered, as those in fp8 do."""
+    parameters = [parameter for group in groups for parameter in group.fsdp_params]
+    if any(hasattr(parameter._sharded_local_tensor, "fsdp_pre_all_gather") for parameter in parameters):
+        return None
+    return sum(_padded(parameter) * _gather_dtype(parameter).itemsize for parameter in parameters)
+
+
+def _padded(parameter: Any) -> int:
+    """The elements of all shards: the sharded dimension is filled up to a multiple of their number."""
+    return int(parameter.padded_sharded_param_size.numel() * parameter.mesh_info.shard_mesh_size)
+
+
+def _gather_dtype(parameter: Any) -> torch.dtype:
+    dtype: torch.dtype = parameter.param_dtype or parameter.orig_dtype
+    return dtype
+
+
+def _reduce_dtype(parameter: Any) -> torch.dtype:
+    return parameter.reduce_dtype or _gather_dtype(parameter)
