@@ -70,6 +70,9 @@ COUNTERS: dict[str, CounterName] = dict(
         _total("read_bytes", "read from storage"),
         _total("write_bytes", "written to storage"),
         # Network interfaces and InfiniBand ports.
+        _total("tcp_sent_bytes", "sent to other machines by TCP"),
+        _total("tcp_busy_s", "time with bytes on their way by TCP"),
+        _total("tcp_retransmits", "TCP segments sent again"),
         _total("tx_bytes", "sent"),
         _total("rx_bytes", "received"),
         _total("tx_errors", "errors in sending"),
