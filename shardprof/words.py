@@ -22,3 +22,9 @@ def numbers(values: Iterable[int]) -> str:
 def plural(count: int, noun: str) -> str:
     """A count with its noun: "1 step", "8 ranks"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def milliseconds(time_ns: float) -> str:
+    """A time as three digits of milliseconds, or as whole ones: "0.994 ms", "12.3 ms", "25,700 ms"."""
+    value = time_ns / 1e6
+    return f"{value:,.0f} ms" if abs(value) >= 100 else f"{value:.3g} ms"

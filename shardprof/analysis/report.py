@@ -11,12 +11,15 @@ import numpy as np
 
 from shardprof.analysis import always_on, breakdown
 from shardprof.analysis.communication import CommunicationTable
+from shardprof.analysis.late_counters import counter_evidence
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
-from shardprof.analysis.result import Host, Rank, Result, Source, Step
+from shardprof.analysis.result import Host, Rank, Result, Source, Step, Straggler
+from shardprof.analysis.slow_links import slow_links
 from shardprof.analysis.stragglers import stragglers, with_lateness
 from shardprof.analysis.summary import summarize
 from shardprof.analysis.together import Together, together
+from shardprof.analysis.volumes.volumes import volumes
 from shardprof.trace.across.calls import RankWindow
 from shardprof.trace.across.gaps import gaps_of
 from shardprof.trace.activities import Activities
@@ -64,13 +67,14 @@ def analyse(run: Run) -> Result:
         step_source=step_source,
         step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
         ranks=_with_lateness(ranks, all_ranks),
-        stragglers=stragglers(ranks, all_ranks.calls, all_ranks.lateness) if all_ranks else None,
+        stragglers=_stragglers(ranks, all_ranks) if all_ranks else None,
         collectives=tuple(map(all_ranks.with_times, table.rows())) if all_ranks else table.rows(),
         clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),
     )
-    return replace(result, summary=summarize(result))
+    result = replace(result, summary=summarize(result))
+    return replace(result, volumes=volumes(result))
 
 
 def _analyse_rank(
@@ -105,9 +109,18 @@ def _analyse_rank(
         device=device,
         total=breakdown.add(totals) if totals else None,
         steps=tuple(steps),
+        role=next((trace.role for trace in traces.traces), None),
         always_on=always_on.summary(traces.steps),
     )
     return rank, all_found, doubts + _record_doubts(traces.record)
+
+
+def _stragglers(ranks: list[Rank], all_ranks: Together) -> tuple[Straggler, ...]:
+    late = [
+        replace(found, evidence=(*found.evidence, *counter_evidence(found.rank, found.cause, ranks)))
+        for found in stragglers(ranks, all_ranks.calls, all_ranks.lateness)
+    ]
+    return tuple(sorted([*late, *slow_links(ranks)], key=lambda straggler: -straggler.cost_ns_per_step))
 
 
 def _with_lateness(ranks: list[Rank], all_ranks: Together | None) -> tuple[Rank, ...]:

@@ -115,13 +115,15 @@ class AlwaysOn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """One rank. `device` is "cuda" or "cpu", None (with `total`) where nothing ran in its trace."""
+    """One rank. `device` is "cuda" or "cpu", None (with `total`) where nothing ran in its trace. `role` is its place in
+    the job ("DP 0, PP 3") where the trace tells it."""
 
     rank: int
     host: str | None
     device: str | None
     total: Total | None
     steps: tuple[Step, ...]
+    role: str | None = None
     always_on: AlwaysOn | None = None
 
 
@@ -327,11 +329,49 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """What a rank sends in a step of one `kind`, or in "total": what the strategy needs, what its implementation is
+    known to send as it is set, what was measured; and the ratios of these, None where a size is unknown or 0."""
+
+    kind: str
+    theory_bytes: int | None
+    expected_bytes: int | None
+    measured_bytes: int | None
+    measured_per_theory: float | None
+    measured_per_expected: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelState:
+    """The memory that a `part` of the model states takes on a rank: by formula, and what the first rank held when its
+    first step had ended (None: it is freed by then, or not known)."""
+
+    part: str
+    expected_bytes: int | None
+    measured_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volumes:
+    """What a strategy needs to move and to hold, against what the run moved and held; `reasons` explain a difference.
+
+    A step has `micro_batches`, and reduces gradients after `reductions` of them.
+    """
+
+    micro_batches: int | None
+    reductions: int | None
+    kinds: tuple[Volume, ...]
+    total: Volume
+    reasons: tuple[str, ...]
+    model_states: tuple[ModelState, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """Everything that a report says. `step_source` tells how steps were found, `step_confidence` from 0 to 1 how sure
     it is that these are the steps (None where there was nothing to find steps in).
 
-    `notices` is what the counters of recorded runs show.
+    `notices` is what the counters of recorded runs show, `volumes` None where their settings tell none.
 
     `summary` is None until the other parts are there to be summarised; `clock` and `stragglers` are None where there is
     one rank only, `findings` until an analysis fills them.
@@ -348,6 +388,7 @@ class Result:
     stragglers: tuple[Straggler, ...] | None = None
     findings: tuple[Any, ...] | None = None
     notices: tuple[Notice, ...] = ()
+    volumes: Volumes | None = None
     quality: tuple[Quality, ...] = field(default=())
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from math import comb
-from statistics import fmean, median
+from math import exp, lgamma, log, log1p, sqrt
+from statistics import fmean, median, stdev
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from shardprof.trace.across.calls import Calls
 from shardprof.trace.across.gaps import DOING
 from shardprof.trace.across.lateness import Lateness
 from shardprof.trace.classes import COMM_KINDS
-from shardprof.trace.collectives import UNKNOWN
+from shardprof.trace.collectives import UNKNOWN, ProcessGroup
+from shardprof.words import milliseconds
 
 LEAST_SHARE = 0.01
 MOST_STEPS = 0.5
@@ -22,13 +23,16 @@ MORE_WORK = 0.05
 FEWEST_STEPS = 3
 CHANCE = 0.05
 
+REPLICAS = ("data parallel", "mesh_dp", "dp")
+"""What the group of the ranks that hold the same layers is called, where a job has a pipeline."""
+
 _CAUSES = {"compute": "compute", "data_loading": "data_loading", "host": "launch"}
 _WORDS = {
-    "compute": "it computes",
-    "data_loading": "it waits for data",
-    "host": "its CPU has not launched what comes next, and computes nothing,",
-    "copies": "it copies",
-    "communication": "it communicates with other ranks",
+    "compute": "computes",
+    "data_loading": "waits for data",
+    "host": "computes nothing, since its CPU has not given it what comes next,",
+    "copies": "copies",
+    "communication": "communicates with other ranks",
 }
 
 
@@ -66,8 +70,30 @@ def stragglers(ranks: Sequence[Rank], calls: Calls, late: Lateness) -> tuple[Str
     """The ranks that cost more than LEAST_SHARE of a step in most steps, the most expensive first."""
     by_step = _by_step(calls, late)
     walls = _walls(ranks)
-    found = [_straggler(rank.rank, ranks, walls, by_step, calls, late) for rank in ranks]
-    return tuple(sorted((s for s in found if s), key=lambda s: -s.cost_ns_per_step))
+    named = [_straggler(rank.rank, ranks, walls, by_step, calls, late) for rank in ranks]
+    found = [straggler for straggler in named if straggler]
+    same_role = _by_role(calls.groups)
+    slow = {straggler.rank for straggler in found if straggler.cause == "compute"}
+    told = [_of_its_stage(straggler) if _is_shared(straggler, slow, same_role) else straggler for straggler in found]
+    return tuple(sorted(told, key=lambda straggler: -straggler.cost_ns_per_step))
+
+
+def _of_its_stage(straggler: Straggler) -> Straggler:
+    shared = "the others that hold the same stage of the pipeline are as slow"
+    evidence = Evidence(message=shared, rank=straggler.rank, step=None, begin_ns=None, end_ns=None)
+    return replace(straggler, cause="imbalance", evidence=(*straggler.evidence, evidence))
+
+
+def _is_shared(straggler: Straggler, slow: Set[int], same_role: Mapping[int, frozenset[int]]) -> bool:
+    """Are most of those that do the same as it does slow as well?"""
+    others = same_role.get(straggler.rank, frozenset())
+    return straggler.cause == "compute" and 2 * len(others & slow) > len(others)
+
+
+def _by_role(groups: Sequence[ProcessGroup]) -> dict[int, frozenset[int]]:
+    """For each rank those that do the same as it does in a pipeline: the replicas of its stage. Empty without one."""
+    stages = [frozenset(group.ranks) for group in groups if group.description in REPLICAS and group.ranks]
+    return {rank: stage for stage in stages if len(stage) > 1 for rank in stage}
 
 
 def _by_step(calls: Calls, late: Lateness) -> dict[tuple[int, int], _Late]:
@@ -107,54 +133,62 @@ def _straggler(
     slow = [step for step in walls if costs[step] > LEAST_SHARE * walls[step]]
     cost_ns = round(fmean(costs.values()))
     rows = [row for step in walls for row in by_step.get((rank, step), nothing).rows]
-    is_frequent = len(slow) > MOST_STEPS * len(walls) and (
-        len(walls) >= FEWEST_STEPS or _is_no_chance(int(late.last[rows].sum()), late.met, len(ranks))
-    )
-    if not is_frequent or cost_ns <= LEAST_SHARE * fmean(walls.values()):
+    is_frequent = len(slow) > MOST_STEPS * len(walls) and cost_ns > LEAST_SHARE * fmean(walls.values())
+    met = int(((calls.rank == rank) & (calls.step != UNKNOWN)).sum())
+    is_chance = not _is_steady(list(costs.values())) and not _is_no_chance(int(late.last[rows].sum()), met, len(ranks))
+    if not is_frequent or is_chance:
         return None
-    doing = late.late_ns[rows].sum(axis=0)
-    what = DOING[int(doing.argmax())]
-    work, usual_work = int(late.work[rows].sum()), int(late.usual_work[rows].sum())
-    cause = _CAUSES.get(what, "unknown")
-    if cause == "compute" and work > (1 + MORE_WORK) * usual_work:
-        cause = "imbalance"
+    what = DOING[int(late.late_ns[rows].sum(axis=0).argmax())]
+    has_more = late.work[rows].sum() > (1 + MORE_WORK) * late.usual_work[rows].sum()
     return Straggler(
         rank=rank,
-        cause=cause,
+        cause="imbalance" if what == "compute" and has_more else _CAUSES.get(what, "unknown"),
         cost_ns_per_step=cost_ns,
         steps=len(slow),
         of_steps=len(walls),
-        evidence=_evidence(rank, what, rows, len(walls), calls, late),
+        evidence=_evidence(what, rows, met, len(walls), calls, late),
     )
+
+
+def _is_steady(costs_ns: Sequence[float]) -> bool:
+    """Is the mean of what it costs in each step more than twice as far from nothing as the steps' scatter explains?"""
+    if len(costs_ns) < FEWEST_STEPS:
+        return False
+    return fmean(costs_ns) > 2 * stdev(costs_ns) / sqrt(len(costs_ns))
 
 
 def _is_no_chance(last: int, meetings: int, ranks: int) -> bool:
     """Would one of so many ranks come last to so many of the collectives by chance in less than 5 of 100 cases?"""
     share = 1 / ranks
-    more = (comb(meetings, k) * share**k * (1 - share) ** (meetings - k) for k in range(last, meetings + 1))
+    all_ways = lgamma(meetings + 1)
+    more = (
+        exp(all_ways - lgamma(k + 1) - lgamma(meetings - k + 1) + k * log(share) + (meetings - k) * log1p(-share))
+        for k in range(last, meetings + 1)
+    )
     return sum(more) < CHANCE
 
 
 def _evidence(
-    rank: int, what: str, rows: Sequence[int], steps: int, calls: Calls, late: Lateness
+    what: str, rows: Sequence[int], met: int, steps: int, calls: Calls, late: Lateness
 ) -> tuple[Evidence, ...]:
     column = DOING.index(what)
-    longer_ms = late.late_ns[rows, column].sum() / steps / 1e6
+    longer = milliseconds(late.late_ns[rows, column].sum() / steps)
     told = (
-        f"comes last to {int(late.last[rows].sum())} of {late.met} collectives: "
-        f"before them {_WORDS[what]} {longer_ms:,.3g} ms a step longer"
+        f"comes last to {int(late.last[rows].sum()):,} of its {met:,} collectives: "
+        f"before them it {_WORDS[what]} {longer} a step longer than the others"
     )
     if what == "compute":
-        work, usual = int(late.work[rows].sum()), int(late.usual_work[rows].sum())
-        told += f" ({work / steps:,.0f} kernels or operators a step, where the others have {usual / steps:,.0f})"
-    worst = int(late.call[max(rows, key=lambda row: int(late.late_ns[row, column]))])
+        work, usual = late.work[rows].mean(), late.usual_work[rows].mean()
+        told += f" ({work:,.0f} kernels or operators a step, where the others have {usual:,.0f})"
+    worst_row = max(rows, key=lambda row: int(late.late_ns[row, column]))
+    worst = int(late.call[worst_row])
     begin_ns, doing_ns = int(calls.begin_ns[worst]), int(calls.doing_ns[worst].sum())
     kind = COMM_KINDS[int(calls.kind[worst])].replace("_", "-")
-    most_ms = int(late.late_ns[rows, column].max()) / 1e6
+    rank = int(calls.rank[worst])
     return (
         Evidence(message=told, rank=rank, step=None, begin_ns=None, end_ns=None),
         Evidence(
-            message=f"the longest: {most_ms:,.3g} ms, before this {kind}",
+            message=f"the longest: {milliseconds(int(late.late_ns[worst_row, column]))}, before this {kind}",
             rank=rank,
             step=int(calls.step[worst]),
             begin_ns=begin_ns - doing_ns,

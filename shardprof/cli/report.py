@@ -8,6 +8,7 @@ that folder may be deleted, and SHARDPROF_CACHE=0 does without.
 example:
   shardprof report
   shardprof report shardprof-runs/20260101-120000-train --format json
+  shardprof report --stragglers
   shardprof report s3://bucket/profile_traces/iteration_100 --jobs 8 --memory 16G
 """
 
@@ -28,11 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=render.formats(), default="terminal", help="how to show it (default: %(default)s)"
     )
+    parser.add_argument(
+        "--stragglers",
+        dest="focus",
+        action="store_const",
+        const="stragglers",
+        default="report",
+        help="who kept the others waiting: a matrix of ranks and steps",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Report; a path that cannot be read raises ShardprofError."""
     with _reading.interruptible():
         result = report_of(load(args.paths, _reading.reading(args)))
-        render.output(args.format).render(result, sys.stdout)
+        render.output(args.format).render(result, sys.stdout, args.focus)
     return 0

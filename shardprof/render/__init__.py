@@ -12,8 +12,8 @@ from shardprof.analysis.result import Result
 class Output(Protocol):
     """What a module in this folder provides; its name is the name of the format."""
 
-    def render(self, result: Result, out: TextIO) -> None:
-        """Write the report to `out`."""
+    def render(self, result: Result, out: TextIO, focus: str = "report") -> None:
+        """Write the report to `out`, or of it what is asked for: "stragglers"."""
 
 
 def formats() -> list[str]:

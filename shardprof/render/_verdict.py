@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from shardprof.analysis.result import Bound, Result, StepsSummary, Summary
 from shardprof.render._words import PHASE_NAMES, class_name, enumeration, percent
+from shardprof.words import numbers
 
 _LEADING_KIND = 0.15
 """A kind of communication is named where it has this share of what is waited for."""
 _MOST_CLAUSES = 2
+_MUCH = 0.05
 
 _TITLES = {
     "compute": "Compute-bound",
@@ -22,7 +24,7 @@ _TITLES = {
 def verdict(result: Result, summary: Summary) -> str:
     """The sentence. Where nothing was captured it rests on the records of every step, and says so."""
     if summary.steps is not None:
-        return _of_steps(summary.steps, summary)
+        return f"{_of_steps(summary.steps, summary)}{_late_clause(result, summary.steps)}"
     if any(rank.steps for rank in result.ranks):
         return "Nothing to explain: no captured step holds any work."
     if any(rank.always_on for rank in result.ranks):
@@ -38,6 +40,17 @@ def _of_steps(steps: StepsSummary, summary: Summary) -> str:
     more += [_short_clause(group, share, steps) for group, share in bound.others.items()]
     clauses = "; ".join([_main_clause(bound, steps, summary), ", ".join(more[:_MOST_CLAUSES])])
     return f"{_TITLES[bound.by]}: {clauses.rstrip('; ')}."
+
+
+def _late_clause(result: Result, steps: StepsSummary) -> str:
+    """Who keeps the others waiting, where that is much of a step."""
+    step_ns = sum(steps.groups_ns.values()) / steps.count
+    late = [straggler for straggler in result.stragglers or () if straggler.cost_ns_per_step >= _MUCH * step_ns]
+    if not late:
+        return ""
+    first, *others = late
+    named = f"Rank {first.rank} keeps" if not others else f"Ranks {numbers(s.rank for s in late)} keep"
+    return f" {named} the others waiting, up to {percent(first.cost_ns_per_step / step_ns)} of a step."
 
 
 def _of_the_cpu_side(steps: StepsSummary, summary: Summary) -> str:

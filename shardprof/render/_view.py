@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shardprof.analysis.result import GROUPS, Notice, Result, StepsSummary, Summary
+from shardprof.analysis.result import GROUPS, Evidence, Notice, Result, StepsSummary, Straggler, Summary
+from shardprof.render._lateness import lateness_table, lateness_verdict
 from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
 from shardprof.render._verdict import verdict
-from shardprof.render._words import class_name, duration, size
+from shardprof.render._volume import strategy_words, volume_words
+from shardprof.render._words import class_name, duration, percent, size
 from shardprof.trace.schema import CapturePlan
 from shardprof.words import numbers, plural
 
@@ -24,6 +26,15 @@ _MOST_DOUBTS = 8
 _NO_DOUBTS = {"not_compared"}
 """Codes of `quality` that tell what is not computed yet: nothing to doubt in the figures that are shown."""
 _MOST_CAUSES = 3
+_MOST_LATE = 3
+_CAUSES = {
+    "compute": "slower at the same work",
+    "imbalance": "its share of the work is larger",
+    "launch": "its CPU is late",
+    "data_loading": "its data comes late",
+    "link": "its link is slow",
+    "unknown": "the traces do not tell why",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +53,19 @@ class View:
     ranks: Table | None
     communication: Table | None
     recorded: Table | None
+    lateness: Table | None
     slowest: str
+    late: tuple[str, ...]
+    volume: tuple[str, ...]
     links: tuple[str, ...]
     notices: tuple[str, ...]
     doubts: tuple[str, ...]
     next_commands: tuple[tuple[str, str], ...]
+
+    @property
+    def tables(self) -> tuple[Table | None, ...]:
+        """Those without bars."""
+        return self.communication, self.lateness, self.recorded
 
 
 def view(result: Result) -> View:
@@ -56,6 +75,7 @@ def view(result: Result) -> View:
         raise ValueError("a report is summarised before it is shown")
     steps = summary.steps
     groups = tuple(group for group in GROUPS if _worth_a_column(group, summary))
+    roles = {rank.rank: rank.role for rank in result.ranks}
     return View(
         title=_title(result),
         about=_about(result, summary),
@@ -65,7 +85,10 @@ def view(result: Result) -> View:
         ranks=rank_table(summary, groups) if steps else None,
         communication=communication_table(steps, result.collectives, summary.window) if steps and steps.kinds else None,
         recorded=recorded_table(result.ranks),
+        lateness=None,
         slowest=_slowest(steps, result) if steps and summary.window == "step" else "",
+        late=tuple(_late(straggler, steps, roles) for straggler in (result.stragglers or ())[:_MOST_LATE] if steps),
+        volume=volume_words(result),
         links=_links(result),
         notices=tuple(_noticed(notice) for notice in result.notices),
         doubts=_doubts(result, summary),
@@ -96,10 +119,8 @@ def _title(result: Result) -> str:
 
 def _about(result: Result, summary: Summary) -> tuple[str, ...]:
     source = result.source
-    settings = [str(value) for key in ("strategy", "precision") if (value := source.settings.get(key))]
-    training = ", ".join(settings)
-    if source.framework and not training.startswith(source.framework):
-        training = f"{source.framework} {training}".strip()
+    precision = source.settings.get("precision")
+    training = ", ".join(part for part in (strategy_words(source), str(precision or "")) if part)
     device = _device_words(result, summary)
     return tuple(part for part in (training, _ranks_words(result), device, _steps_words(result, summary)) if part)
 
@@ -166,6 +187,53 @@ def _causes(changes_ns: Mapping[str, int]) -> list[str]:
     )
     signed = [(name, "+" if changes_ns[name] > 0 else "-") for name in large[:_MOST_CAUSES]]
     return [f"{class_name(name)} {sign}{duration(abs(changes_ns[name]))}" for name, sign in signed]
+
+
+def focused_view(result: Result, focus: str) -> View:
+    """The whole report, or its "stragglers" only. ValueError where the result has no summary."""
+    return _stragglers_view(result) if focus == "stragglers" else view(result)
+
+
+def _stragglers_view(result: Result) -> View:
+    """Who kept the others waiting, step by step."""
+    whole = view(result)
+    begins_ns = {(rank.rank, step.step): step.begin_ns for rank in result.ranks for step in rank.steps}
+    places = [e for straggler in result.stragglers or () for e in straggler.evidence if e.step is not None]
+    told = [_told(evidence, begins_ns) for evidence in places]
+    return replace(
+        whole,
+        verdict=lateness_verdict(result),
+        figures=(),
+        groups=(),
+        ranks=None,
+        communication=None,
+        recorded=None,
+        lateness=lateness_table(result.ranks),
+        slowest="",
+        late=(*whole.late, *told),
+        links=(),
+        notices=(),
+    )
+
+
+def _told(evidence: Evidence, begins_ns: Mapping[tuple[int, int], int]) -> str:
+    """Evidence with where the timeline shows it."""
+    if evidence.rank is None or evidence.step is None or evidence.begin_ns is None or evidence.end_ns is None:
+        return evidence.message
+    begin_ns = begins_ns.get((evidence.rank, evidence.step), evidence.begin_ns)
+    span = f"{(evidence.begin_ns - begin_ns) / 1e6:,.2f} to {(evidence.end_ns - begin_ns) / 1e6:,.2f} ms"
+    return f"{evidence.message}: {span} into step {evidence.step} on rank {evidence.rank}"
+
+
+def _late(straggler: Straggler, steps: StepsSummary, roles: Mapping[int, str | None]) -> str:
+    cost_ns = straggler.cost_ns_per_step
+    share = percent(cost_ns * steps.count / sum(steps.groups_ns.values()))
+    often = f"in {straggler.steps} of {plural(straggler.of_steps, 'step')}"
+    first, *others = (evidence.message for evidence in straggler.evidence if evidence.step is None)
+    cost = f"{duration(cost_ns)} a step ({share}), {often}"
+    who = f"rank {straggler.rank}" + (f" ({role})" if (role := roles.get(straggler.rank)) else "")
+    said = "; ".join([f"It {first}", *others])
+    return f"{who} keeps the others waiting {cost}: {_CAUSES[straggler.cause]}. {said}"
 
 
 def _links(result: Result) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import TextIO
 from shardprof.analysis.result import Result
 
 
-def render(result: Result, out: TextIO) -> None:
-    """Write one JSON object; None is null, which means: not measured."""
+def render(result: Result, out: TextIO, focus: str = "report") -> None:
+    """Write one JSON object; None is null, which means: not measured. It has everything, whatever the `focus`."""
+    del focus
     json.dump(dataclasses.asdict(result), out, indent=1, default=str)
     out.write("\n")

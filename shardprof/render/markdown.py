@@ -9,7 +9,7 @@ from typing import TextIO
 from shardprof.analysis.result import Result
 from shardprof.render._tables import SHORT_NAMES, Table
 from shardprof.render._text import printable
-from shardprof.render._view import GROUP_NAMES, View, view
+from shardprof.render._view import GROUP_NAMES, View, focused_view
 from shardprof.render._words import class_name
 
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.)")
@@ -17,10 +17,10 @@ _MENTION = re.compile(r"([@#])")
 _FENCE = re.compile("`+")
 
 
-def render(result: Result, out: TextIO) -> None:
-    """Write the report to `out`; what UTF-8 has and the output's encoding has not becomes "?"."""
+def render(result: Result, out: TextIO, focus: str = "report") -> None:
+    """Write the report, or of it what is asked for; what UTF-8 has and the output's encoding has not becomes "?"."""
     encoding = out.encoding or "utf-8"
-    for line in _lines(view(result)):
+    for line in _lines(focused_view(result, focus)):
         out.write((line + "\n").encode(encoding, "replace").decode(encoding))
 
 
@@ -33,16 +33,19 @@ def _lines(report: View) -> Iterator[str]:
         yield from _table(report.ranks)
         named = [f"{SHORT_NAMES[group]}: {GROUP_NAMES.get(group, class_name(group))}" for group in report.groups]
         yield from _paragraph([_escaped("; ".join(["shares of time in %", *named, *report.ranks.notes]))])
-    for table in (report.communication, report.recorded):
+    for table in report.tables:
         if table:
             yield from _table(table)
             yield from _paragraph([_escaped("; ".join(table.notes))])
     slowest = [f"slowest step: {report.slowest}"] if report.slowest else []
+    late = [f"late: {line}" for line in report.late]
+    volume = [f"volume: {line}" for line in report.volume]
     links = [f"links: {line}" for line in report.links]
     notices = [f"noticed: {line}" for line in report.notices]
     doubts = [f"doubtful: {line}" for line in report.doubts]
     commands = [f"- next: {_code(command)} {_escaped(why)}" for command, why in report.next_commands]
-    yield from _paragraph([*(f"- {_escaped(line)}" for line in (*slowest, *links, *notices, *doubts)), *commands])
+    remarks = (*slowest, *late, *volume, *links, *notices, *doubts)
+    yield from _paragraph([*(f"- {_escaped(line)}" for line in remarks), *commands])
 
 
 def _paragraph(lines: Sequence[str]) -> list[str]:

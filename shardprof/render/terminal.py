@@ -22,7 +22,7 @@ from rich.text import Text
 from shardprof.analysis.result import Result
 from shardprof.render._tables import Table
 from shardprof.render._text import pack, printable, wrap
-from shardprof.render._view import GROUP_NAMES, View, view
+from shardprof.render._view import GROUP_NAMES, View, focused_view
 from shardprof.render._words import class_name
 
 _INDENT = 2
@@ -43,8 +43,8 @@ _GLYPHS = {
 _ASCII = str.maketrans("█▒▚▄╌·µ…", "#%/=-.u~")
 
 
-def render(result: Result, out: TextIO) -> None:
-    """Write the report to `out`."""
+def render(result: Result, out: TextIO, focus: str = "report") -> None:
+    """Write the report to `out`, or of it what is asked for."""
     lines = StringIO()
     console = Console(
         file=lines,
@@ -55,7 +55,7 @@ def render(result: Result, out: TextIO) -> None:
         markup=False,
         emoji=False,
     )
-    for part in _parts(view(result), console.width):
+    for part in _parts(focused_view(result, focus), console.width):
         console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
     for line in lines.getvalue().splitlines():
         out.write(_encodable(line.rstrip(), out.encoding) + "\n")
@@ -80,14 +80,14 @@ def _parts(report: View, width: int) -> Iterator[RenderableType]:
     inner = width - _INDENT
     yield from _heading(report, inner)
     yield ""
-    yield from (_indented(line, "bold") for line in wrap(report.verdict, inner))
+    yield from (_indented(line, "bold") for line in wrap(report.verdict, inner) if line)
     yield from (_indented(line) for line in pack(report.figures, "   ", inner))
     if report.ranks:
         yield ""
         yield Padding(_table(report.ranks, gap=2 if width >= _ROOMY else 1), _LEFT)
         yield from _legend(report.groups, inner)
         yield from (_indented(note, "dim") for note in report.ranks.notes)
-    for table in (report.communication, report.recorded):
+    for table in report.tables:
         if table:
             yield ""
             fitting = _narrowed(table, inner)
@@ -110,6 +110,8 @@ def _remarks(report: View, width: int) -> Iterator[Text]:
     """What stands below the tables: a label and its lines, the lines wrapped beside the label."""
     labelled = (
         ("slowest step", "cyan", [report.slowest] if report.slowest else []),
+        ("late", "yellow", report.late),
+        ("volume", "cyan", report.volume),
         ("links", "cyan", report.links),
         ("noticed", "yellow", report.notices),
         ("doubtful", "yellow", report.doubts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -108,7 +109,7 @@ class Run:
         nameless = []
         alone = len(self.sources) == 1
         wanted = [source for source in self.sources if only is None or source.rank in (None, only)]
-        for source, traces, doubts in self._read(wanted):
+        for source, traces, doubts in itertools.chain.from_iterable(map(_by_rank, self._read(wanted))):
             rank = traces[0].rank if source.rank is None and traces else source.rank
             if not traces and source.steps_file is None:
                 lost += doubts
@@ -282,11 +283,15 @@ def _without_packing(name: str) -> str:
 
 def _read_traces(source: RankSource, how: Reading, *, alone: bool) -> tuple[list[KinetoTrace], list[Quality]]:
     from shardprof.trace.importers.kineto import read_kineto  # with NumPy, which a report that was kept does without
+    from shardprof.trace.importers.timeline import is_timeline, read_timeline
 
     traces, doubts = [], []
     for file in source.trace_files:
         try:
             trace = read_kineto(file, how)
+            if is_timeline(trace.events):
+                traces += read_timeline(file, how)
+                continue
         except UnreadableTraceError as error:
             if alone and source.steps_file is None:
                 raise
@@ -295,6 +300,16 @@ def _read_traces(source: RankSource, how: Reading, *, alone: bool) -> tuple[list
         traces.append(trace)
         doubts.extend(trace.quality)
     return traces, doubts
+
+
+def _by_rank(read: _Read) -> Iterator[_Read]:
+    """A file that holds several ranks, as one of each."""
+    source, traces, doubts = read
+    if source.rank is not None or len(traces) < 2:
+        yield read
+        return
+    for trace in traces:
+        yield replace(source, machine=str(trace.path)), [trace], doubts
 
 
 def _rank_traces(

@@ -22,6 +22,7 @@ _OPTIMIZER_STEP = re.compile(
     r"|^(?:DeepSpeedZeroOptimizer|BF16_Optimizer|FP16_(?:Unfused)?Optimizer)\w*\.step$",
     re.IGNORECASE,
 )
+TIMELINE = "timeline"
 _RANGE_CATEGORIES = ("user_annotation", "cpu_op")  # before 2022 ranges were operators
 
 
@@ -43,13 +44,21 @@ def find_steps(trace: KinetoTrace, records: Sequence[StepRecord]) -> StepWindows
 
     The first source with confidence, else the one with the most: uneven optimizer steps are still better than none.
     """
-    marked = _profiler_steps(trace) or _recorded_steps(trace, records)
+    marked = _named_steps(trace) or _profiler_steps(trace) or _recorded_steps(trace, records)
     if marked is not None:
         return marked
     by_optimizer = _optimizer_steps(trace)
     if by_optimizer is not None and by_optimizer.confidence >= LEAST_CONFIDENCE:
         return by_optimizer
     return _periodic_steps(trace) or by_optimizer or _whole_trace(trace)
+
+
+def _named_steps(trace: KinetoTrace) -> StepWindows | None:
+    if not trace.marked_steps:
+        return None
+    windows = np.array([(step.begin_ns, step.end_ns) for step in trace.marked_steps], dtype=np.int64)
+    numbers = tuple(step.number for step in trace.marked_steps)
+    return StepWindows(source=TIMELINE, numbers=numbers, windows=windows, confidence=1.0)
 
 
 def _profiler_steps(trace: KinetoTrace) -> StepWindows | None:

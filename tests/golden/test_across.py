@@ -46,3 +46,21 @@ def test_rank_7_comes_last_in_five_of_eight_collectives() -> None:
     met = meetings(calls, instance, begin_ns, on_reference(clocks, calls.rank, calls.end_ns))
     assert (len(met), set(met.ranks.tolist())) == (8, {8})
     assert met.last_rank.tolist().count(7) == 5
+
+
+STRAGGLERS = TRACES / "stragglers"
+
+
+def test_one_slow_worker_is_named_before_all_others() -> None:
+    first, *others = report_of(load([STRAGGLERS / "slow-worker.json.gz"])).stragglers or ()
+    assert (first.rank, first.cause, first.steps, first.of_steps) == (0, "compute", 44, 44)
+    assert first.cost_ns_per_step > 10 * max((other.cost_ns_per_step for other in others), default=0)
+
+
+def test_a_slow_last_stage_is_not_taken_for_a_slow_rank() -> None:
+    result = report_of(load([STRAGGLERS / "slow-last-stage.json.gz"]))
+    roles = {rank.rank: rank.role for rank in result.ranks}
+    assert {(roles[found.rank], found.cause) for found in result.stragglers or ()} == {
+        ("DP 0, PP 3", "imbalance"),
+        ("DP 1, PP 3", "imbalance"),
+    }

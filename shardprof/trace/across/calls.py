@@ -11,7 +11,7 @@ from shardprof.engine import Int64s
 from shardprof.trace.across.gaps import DOING, Gaps
 from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
 from shardprof.trace.events import Mask
-from shardprof.trace.steps import StepWindows
+from shardprof.trace.steps import TIMELINE, StepWindows
 
 _NO_GROUP = ProcessGroup(name="", description="", size=None, ranks=None)
 
@@ -105,7 +105,7 @@ def calls_of(windows: Sequence[RankWindow]) -> Calls:
 
 def _is_marked(window: RankWindow) -> bool:
     """Do its steps have the training's own numbers, rather than being counted from 0?"""
-    return window.steps.source in ("ProfilerStep", "recorded marks") and len(window.steps.numbers) > 0
+    return window.steps.source in ("ProfilerStep", "recorded marks", TIMELINE) and len(window.steps.numbers) > 0
 
 
 def _window_numbers(windows: Sequence[RankWindow]) -> list[int]:

@@ -30,8 +30,9 @@ _OF_CLASS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gaps:
-    """A row a communication, in the order of the Collectives: `doing_ns` by DOING, shape (rows, len(DOING)), the pieces
-    of computing `work` that began, and how much of the communication itself nothing computes under."""
+    """A row a communication, in the order of the Collectives: `doing_ns` by DOING, shape (rows, len(DOING)); how many
+    pieces of computing (`work`) began since the communication before did; and how much of the communication itself
+    nothing computes under."""
 
     doing_ns: Int64s
     work: Int64s
@@ -52,9 +53,10 @@ def gaps_of(activities: Activities, begin_ns: int) -> Gaps:
     for column, target in enumerate(into.tolist()):
         doing_ns[:, target] += cells[:, column]
     span = np.stack((collectives.begin_ns, collectives.end_ns), axis=1)
-    begun = np.searchsorted(activities.work_begin_ns, windows)
+    work = np.empty(len(order), dtype=np.int64)
+    work[order] = np.diff(np.searchsorted(activities.work_begin_ns, begins), prepend=0)
     return Gaps(
         doing_ns=doing_ns,
-        work=begun[:, 1] - begun[:, 0],
+        work=work,
         exposed_ns=(span[:, 1] - span[:, 0]) - engine.covered_ns(activities.compute, span),
     )

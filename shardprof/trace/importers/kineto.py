@@ -45,11 +45,21 @@ _DAMAGED = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedStep:
+    """A step as a trace names it."""
+
+    number: int
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KinetoTrace:
     """One trace file, read: its events, what the processors did, and what is doubtful about it.
 
     `rank` is None where neither the trace nor its name tells it; `main_thread` is the thread that trains, an index
-    into `events.threads`, None where no event tells. Its times are relative to `base_ns` since the epoch.
+    into `events.threads`, None where no event tells. Its times are relative to `base_ns` since the epoch. `role` is the
+    rank's place in the job ("DP 0, PP 3") and `marked_steps` are its steps, where the file tells them outright.
     """
 
     path: Place
@@ -60,6 +70,8 @@ class KinetoTrace:
     main_thread: int | None
     activities: Activities | None
     quality: tuple[Quality, ...]
+    role: str | None = None
+    marked_steps: tuple[MarkedStep, ...] = ()
 
     @property
     def distributed_info(self) -> dict[str, Any]:
