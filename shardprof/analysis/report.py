@@ -15,6 +15,7 @@ from shardprof.analysis.late_counters import counter_evidence
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step, Straggler
+from shardprof.analysis.rules import findings
 from shardprof.analysis.slow_links import slow_links
 from shardprof.analysis.stragglers import stragglers, with_lateness
 from shardprof.analysis.summary import summarize
@@ -74,7 +75,8 @@ def analyse(run: Run) -> Result:
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),
     )
     result = replace(result, summary=summarize(result))
-    return replace(result, volumes=volumes(result))
+    result = replace(result, volumes=volumes(result))
+    return replace(result, findings=findings(result))
 
 
 def _analyse_rank(
@@ -200,10 +202,8 @@ def _different_jobs(identities: list[_Identity]) -> list[Quality]:
 
 
 def _doubts_about_the_job(ranks: list[Rank], identities: list[_Identity], all_ranks: Together | None) -> list[Quality]:
-    message = "findings are not told"
-    not_compared = Quality(code="not_compared", message=message)
     compared = all_ranks.doubts() if all_ranks else []
-    return [*_different_jobs(identities), *_missing_ranks(ranks, identities), *compared, not_compared]
+    return [*_different_jobs(identities), *_missing_ranks(ranks, identities), *compared]
 
 
 def _counted(doubts: list[Quality]) -> list[Quality]:

@@ -188,6 +188,23 @@ class Straggler:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something to change: which `rule` of docs/definitions.md found it, how much it matters ("high", "medium", "low"),
+    what shows it, what it costs a step at most (None: memory rather than time), what to do, by which `knob`, at which
+    price, and what would disprove it."""
+
+    rule: str
+    severity: str
+    title: str
+    evidence: tuple[Evidence, ...]
+    cost_ns_per_step: int | None
+    advice: str
+    knob: str
+    side_effect: str
+    disproof: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """Something that the counters of a host show and that slows or endangers its `ranks`: a stable `code`, a sentence.
 
@@ -386,7 +403,7 @@ class Result:
     collectives: tuple[Collective, ...]
     clock: tuple[RankClock, ...] | None = None
     stragglers: tuple[Straggler, ...] | None = None
-    findings: tuple[Any, ...] | None = None
+    findings: tuple[Finding, ...] | None = None
     notices: tuple[Notice, ...] = ()
     volumes: Volumes | None = None
     quality: tuple[Quality, ...] = field(default=())

@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="report",
         help="who kept the others waiting: a matrix of ranks and steps",
     )
+    parser.add_argument(
+        "--findings",
+        dest="focus",
+        action="store_const",
+        const="findings",
+        help="all that is to be changed, with what shows it, its price, and what would disprove it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shardprof.analysis.result import GROUPS, Evidence, Notice, Result, StepsSummary, Straggler, Summary
+from shardprof.analysis.result import GROUPS, Notice, Result, StepsSummary, Straggler, Summary
+from shardprof.render._findings import FindingText, all_findings, placed, step_begins, top_findings
 from shardprof.render._lateness import lateness_table, lateness_verdict
 from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
 from shardprof.render._verdict import verdict
@@ -23,8 +24,6 @@ GROUP_NAMES = {"communication": "exposed communication"}
 _WORTH_A_COLUMN = 0.005
 _WORTH_A_FIGURE = 0.01
 _MOST_DOUBTS = 8
-_NO_DOUBTS = {"not_compared"}
-"""Codes of `quality` that tell what is not computed yet: nothing to doubt in the figures that are shown."""
 _MOST_CAUSES = 3
 _MOST_LATE = 3
 _CAUSES = {
@@ -55,6 +54,7 @@ class View:
     recorded: Table | None
     lateness: Table | None
     slowest: str
+    findings: tuple[FindingText, ...]
     late: tuple[str, ...]
     volume: tuple[str, ...]
     links: tuple[str, ...]
@@ -87,6 +87,7 @@ def view(result: Result) -> View:
         recorded=recorded_table(result.ranks),
         lateness=None,
         slowest=_slowest(steps, result) if steps and summary.window == "step" else "",
+        findings=top_findings(result),
         late=tuple(_late(straggler, steps, roles) for straggler in (result.stragglers or ())[:_MOST_LATE] if steps),
         volume=volume_words(result),
         links=_links(result),
@@ -190,16 +191,17 @@ def _causes(changes_ns: Mapping[str, int]) -> list[str]:
 
 
 def focused_view(result: Result, focus: str) -> View:
-    """The whole report, or its "stragglers" only. ValueError where the result has no summary."""
-    return _stragglers_view(result) if focus == "stragglers" else view(result)
+    """The whole report, or its "stragglers" or "findings" only. ValueError where the result has no summary."""
+    views = {"stragglers": _stragglers_view, "findings": _findings_view}
+    return views.get(focus, view)(result)
 
 
 def _stragglers_view(result: Result) -> View:
     """Who kept the others waiting, step by step."""
     whole = view(result)
-    begins_ns = {(rank.rank, step.step): step.begin_ns for rank in result.ranks for step in rank.steps}
+    begins_ns = step_begins(result)
     places = [e for straggler in result.stragglers or () for e in straggler.evidence if e.step is not None]
-    told = [_told(evidence, begins_ns) for evidence in places]
+    told = [placed(evidence, begins_ns) for evidence in places]
     return replace(
         whole,
         verdict=lateness_verdict(result),
@@ -210,19 +212,29 @@ def _stragglers_view(result: Result) -> View:
         recorded=None,
         lateness=lateness_table(result.ranks),
         slowest="",
+        findings=(),
         late=(*whole.late, *told),
         links=(),
         notices=(),
     )
 
 
-def _told(evidence: Evidence, begins_ns: Mapping[tuple[int, int], int]) -> str:
-    """Evidence with where the timeline shows it."""
-    if evidence.rank is None or evidence.step is None or evidence.begin_ns is None or evidence.end_ns is None:
-        return evidence.message
-    begin_ns = begins_ns.get((evidence.rank, evidence.step), evidence.begin_ns)
-    span = f"{(evidence.begin_ns - begin_ns) / 1e6:,.2f} to {(evidence.end_ns - begin_ns) / 1e6:,.2f} ms"
-    return f"{evidence.message}: {span} into step {evidence.step} on rank {evidence.rank}"
+def _findings_view(result: Result) -> View:
+    """All that is to be changed, with what shows it."""
+    return replace(
+        view(result),
+        figures=() if result.findings else ("No rule found anything to change.",),
+        groups=(),
+        ranks=None,
+        communication=None,
+        recorded=None,
+        slowest="",
+        findings=all_findings(result),
+        late=(),
+        volume=(),
+        links=(),
+        notices=(),
+    )
 
 
 def _late(straggler: Straggler, steps: StepsSummary, roles: Mapping[int, str | None]) -> str:
@@ -259,8 +271,7 @@ def _doubts(result: Result, summary: Summary) -> tuple[str, ...]:
     if summary.empty_steps:
         doubts.append(f"{_named_steps(summary.empty_steps)} without work, left out of every figure")
     for doubt in result.quality:
-        if doubt.code not in _NO_DOUBTS:
-            doubts.append(doubt.message + ("" if doubt.count is None else f" ({doubt.count:,} in all)"))
+        doubts.append(doubt.message + ("" if doubt.count is None else f" ({doubt.count:,} in all)"))
     hidden = len(doubts) - _MOST_DOUBTS
     return (*doubts[:_MOST_DOUBTS], *((f"{hidden:,} more, see --format json",) if hidden > 0 else ()))
 
@@ -280,5 +291,7 @@ def _next_commands(result: Result, summary: Summary) -> tuple[tuple[str, str], .
         commands.append(("shardprof record -- COMMAND", "marks the steps in the trace"))
     if source.kind == "traces" and (source.world_size or 0) > len(result.ranks):
         commands.append(("shardprof report FOLDER", "one that holds the traces of all ranks"))
+    if result.findings:
+        commands.append((f"{report} --findings", "what shows this, its price, and what would disprove it"))
     commands.append((f"{report} --format json", "all figures, for scripts"))
     return tuple(commands)

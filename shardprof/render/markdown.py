@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from shardprof.analysis.result import Result
+from shardprof.render._findings import FindingText
 from shardprof.render._tables import SHORT_NAMES, Table
 from shardprof.render._text import printable
 from shardprof.render._view import GROUP_NAMES, View, focused_view
@@ -37,6 +38,7 @@ def _lines(report: View) -> Iterator[str]:
         if table:
             yield from _table(table)
             yield from _paragraph([_escaped("; ".join(table.notes))])
+    yield from _paragraph([line for finding in report.findings for line in _finding(finding)])
     slowest = [f"slowest step: {report.slowest}"] if report.slowest else []
     late = [f"late: {line}" for line in report.late]
     volume = [f"volume: {line}" for line in report.volume]
@@ -46,6 +48,12 @@ def _lines(report: View) -> Iterator[str]:
     commands = [f"- next: {_code(command)} {_escaped(why)}" for command, why in report.next_commands]
     remarks = (*slowest, *late, *volume, *links, *notices, *doubts)
     yield from _paragraph([*(f"- {_escaped(line)}" for line in remarks), *commands])
+
+
+def _finding(finding: FindingText) -> Iterator[str]:
+    wins = f" ({finding.wins})" if finding.wins else ""
+    yield f"1. **{_escaped(finding.title)}**{_escaped(wins)}"
+    yield from (f"   - {label}: {_escaped(text)}" for label, text in finding.lines)
 
 
 def _paragraph(lines: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from shardprof.analysis.result import Result
+from shardprof.render._findings import FindingText
 from shardprof.render._tables import Table
 from shardprof.render._text import pack, printable, wrap
 from shardprof.render._view import GROUP_NAMES, View, focused_view
@@ -94,6 +95,10 @@ def _parts(report: View, width: int) -> Iterator[RenderableType]:
             yield Padding(_table(fitting, gap=2 if _width_of(fitting, 2) <= inner else 1), _LEFT)
             yield from (_indented(line, "dim") for line in wrap("; ".join(fitting.notes), inner))
     yield ""
+    for number, finding in enumerate(report.findings, 1):
+        yield from _finding(number, finding, inner)
+    if report.findings:
+        yield ""
     yield from _remarks(report, inner)
 
 
@@ -123,6 +128,20 @@ def _remarks(report: View, width: int) -> Iterator[Text]:
     for text in _labelled("next", "green", column, commands):
         text.no_wrap = True
         yield text
+
+
+def _finding(number: int, finding: FindingText, width: int) -> Iterator[Text]:
+    """Its title with what it would win, and its lines beside their labels."""
+    lead = f"{number:<{_INDENT + 1}}"
+    title, *more = wrap(f"{finding.title}  ({finding.wins})" if finding.wins else finding.title, width - len(lead))
+    for line in (lead + title, *(" " * len(lead) + line for line in more)):
+        yield _indented(line, "bold")
+    column = max(len(label) for label, _ in finding.lines) + _INDENT
+    for label, text in finding.lines:
+        for index, line in enumerate(wrap(text, width - len(lead) - column)):
+            shown = _indented(" " * len(lead) + (label if index == 0 else "").ljust(column) + line)
+            shown.stylize("dim", 0, _INDENT + len(lead) + column)
+            yield shown
 
 
 def _labelled(label: str, style: str, column: int, lines: Sequence[str]) -> Iterator[Text]:

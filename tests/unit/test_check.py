@@ -158,12 +158,13 @@ def trace(folder: Path, name: str, *exposed_ns: int) -> Path:
 def test_exit_codes_and_order(tmp_path: Path, call: Call) -> None:
     run = trace(tmp_path, "run.json", 300, 300, 300)
     assert call(run, "--max", "exposed_comm=30%")[:2] == (0, "kept      exposed_comm is 30.0 %, at most 30.0 %\n")
-    limits = ("--max", "exposed_comm=40%", "--max", "findings=0", "--min", "compute=50%")
+    limits = ("--max", "exposed_comm=40%", "--max", "memory=1GB", "--min", "compute=50%")
     code, out, err = call(run, *limits)
     assert (code, err) == (1, "")
     assert [line.split()[0] for line in out.splitlines()] == ["exceeded", "unknown", "kept"]
     assert out.splitlines()[0] == "exceeded  compute is 10.0 %, at least 50.0 %"
-    assert call(run, "--max", "findings=0")[0] == 2
+    assert call(run, "--max", "memory=1GB")[0] == 2
+    assert call(run, "--max", "findings=0")[0] == 0
     assert call(run)[0] == 2
     assert call(tmp_path / "missing", "--max", "idle=1%")[0] == 2
 
@@ -183,13 +184,13 @@ def test_a_baseline_is_a_run_or_a_saved_report(tmp_path: Path, call: Call, capsy
 
 def test_junit_tells_each_limit_as_a_test(tmp_path: Path, call: Call) -> None:
     run, file = trace(tmp_path, "run.json", 300), tmp_path / "limits.xml"
-    limits = ("--max", "exposed_comm=1%", "--max", "findings=0", "--min", "compute=1%")
+    limits = ("--max", "exposed_comm=1%", "--max", "memory=1GB", "--min", "compute=1%")
     assert call(run, *limits, "--junit", file)[0] == 1
     suite = ElementTree.parse(file).getroot().find("testsuite")
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
     cases = {case.get("name"): [outcome.tag for outcome in case] for case in suite}
-    assert cases == {"max exposed_comm=1%": ["failure"], "max findings=0": ["error"], "min compute=1%": []}
+    assert cases == {"max exposed_comm=1%": ["failure"], "max memory=1GB": ["error"], "min compute=1%": []}
     code, _, err = call(run, "--max", "idle=99%", "--junit", tmp_path / "no" / "such.xml")
     assert (code, len(err.splitlines())) == (2, 1)
 
@@ -198,13 +199,14 @@ def test_github_gets_an_annotation_for_what_is_not_kept(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trace(tmp_path, "run.json", 300)
-    limits = ("--max", "exposed_comm=1%", "--max", "findings=0", "--max", "compute=99%")
+    limits = ("--max", "exposed_comm=1%", "--max", "memory=1GB", "--max", "compute=99%")
     assert "::" not in call(run, *limits)[1]
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     commands = [line for line in call(run, *limits)[1].splitlines() if line.startswith("::")]
     assert commands == [
         "::error title=shardprof%3A exposed_comm exceeded::exposed_comm is 30.0 %25, at most 1.0 %25",
-        "::error title=shardprof%3A findings unknown::findings: the run does not tell the number of findings",
+        "::error title=shardprof%3A memory unknown::memory: the run does not tell the most that torch reserved on a GPU; "
+        "on CPUs resident memory",
     ]
 
 

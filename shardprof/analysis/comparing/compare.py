@@ -28,7 +28,6 @@ from shardprof.trace.classes import CLASSES, COMM_KINDS
 from shardprof.trace.collectives import UNKNOWN
 
 _MOST_KERNELS = 20
-_NO_DOUBTS = {"not_compared"}
 
 Group = Sequence[Measured]
 
@@ -227,7 +226,7 @@ def _turnover(a: Group, b: Group, told: Callable[[Result], Iterable[tuple[str, s
 
 
 def _doubts(result: Result) -> list[tuple[str, str]]:
-    return [(doubt.code, doubt.message) for doubt in result.quality if doubt.code not in _NO_DOUBTS]
+    return [(doubt.code, doubt.message) for doubt in result.quality]
 
 
 def _findings(a: Group, b: Group) -> Turnover | None:

@@ -1,0 +1,110 @@
+"""What a rule looks at: the report so far, and the few questions that rules ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shardprof.analysis.result import Evidence, Finding, KindSummary, Rank, Result, Step, StepsSummary
+from shardprof.trace.classes import COMM_KINDS
+
+HIGH, MEDIUM = 0.1, 0.03
+GRADIENT_KINDS = ("reduce_scatter", "all_reduce")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A run that was reported; `steps` is its summary over the captured steps that hold work."""
+
+    result: Result
+    steps: StepsSummary
+
+    @property
+    def framework(self) -> str:
+        """ "FSDP1", "FSDP2", "DDP", "DeepSpeed", or "" where it is not known."""
+        return self.result.source.framework or ""
+
+    @property
+    def step_ns(self) -> float:
+        """The mean step."""
+        return sum(self.steps.groups_ns.values()) / self.steps.count
+
+    @property
+    def on_gpu(self) -> bool:
+        """Did GPUs do the work?"""
+        return any(rank.device == "cuda" for rank in self.result.ranks)
+
+    def setting(self, name: str) -> Any:
+        """What the framework was set to; None where that was not recorded."""
+        return self.result.source.settings.get(name)
+
+    def number(self, name: str) -> float | None:
+        """The same of a number."""
+        value = self.setting(name)
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    def kinds(self, *wanted: str) -> list[KindSummary]:
+        """The communication of these kinds."""
+        return [kind for kind in self.steps.kinds if kind.kind in (wanted or COMM_KINDS)]
+
+    def full_steps(self) -> Iterator[tuple[Rank, Step]]:
+        """Every captured step that holds work, with its rank."""
+        for rank in self.result.ranks:
+            for step in rank.steps:
+                if not step.empty:
+                    yield rank, step
+
+    def worst(self, partition: str, message: str) -> Evidence:
+        """The step in which a class of the partition took longest, as evidence."""
+        rank, step = max(self.full_steps(), key=lambda entry: entry[1].partition_ns.get(partition, 0))
+        return Evidence(
+            message=message,
+            rank=rank.rank,
+            step=step.step,
+            begin_ns=step.begin_ns,
+            end_ns=step.begin_ns + step.wall_ns,
+        )
+
+    def severity(self, cost_ns: float | None) -> str:
+        """By the share of a step that it costs; what costs memory or soundness rather than time is "medium"."""
+        if cost_ns is None:
+            return "medium"
+        share = cost_ns / self.step_ns
+        return "high" if share >= HIGH else "medium" if share >= MEDIUM else "low"
+
+    def finding(self, rule: str, title: str, evidence: list[Evidence], cost_ns: float | None, turn: Turn) -> Finding:
+        """A Finding of this case."""
+        return Finding(
+            rule=rule,
+            severity=self.severity(cost_ns),
+            title=title,
+            evidence=tuple(evidence),
+            cost_ns_per_step=None if cost_ns is None else round(cost_ns),
+            advice=turn.advice,
+            knob=turn.knob,
+            side_effect=turn.side_effect,
+            disproof=turn.disproof,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Which knob to turn: what to do, the exact setting, its price, and what would show that it is not this."""
+
+    advice: str
+    knob: str
+    side_effect: str
+    disproof: str
+
+
+def said(message: str) -> Evidence:
+    """Evidence that is of the whole run."""
+    return Evidence(message=message, rank=None, step=None, begin_ns=None, end_ns=None)
+
+
+def of_framework(knobs: Mapping[str, str], case: Case) -> str:
+    """The knob of the framework that the run uses; all of them where that is not known."""
+    if case.framework in knobs:
+        return knobs[case.framework]
+    return "; ".join(f"{framework}: {knob}" for framework, knob in knobs.items())
