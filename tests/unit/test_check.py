@@ -205,8 +205,8 @@ def test_github_gets_an_annotation_for_what_is_not_kept(
     commands = [line for line in call(run, *limits)[1].splitlines() if line.startswith("::")]
     assert commands == [
         "::error title=shardprof%3A exposed_comm exceeded::exposed_comm is 30.0 %25, at most 1.0 %25",
-        "::error title=shardprof%3A memory unknown::memory: the run does not tell the most that torch reserved on a GPU; "
-        "on CPUs resident memory",
+        "::error title=shardprof%3A memory unknown::memory: the run does not tell the most that torch reserved on a "
+        "GPU; on CPUs resident memory",
     ]
 
 

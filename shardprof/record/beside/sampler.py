@@ -100,6 +100,8 @@ class Sampler(BesideThread):
             self._running.remove(asked)
             self._note(f"counters of {asked.source.name} end early: {error!r}")
             return
+        if not sample.values and not sample.events:
+            return
         record = CounterRecord(
             time_ns=time.monotonic_ns() + self._clock_offset_ns,
             source=asked.source.name,
