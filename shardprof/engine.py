@@ -109,6 +109,14 @@ def covered_ns(merged: Intervals, windows: Intervals) -> Int64s:
     return _native.covered_ns(merged, np.ascontiguousarray(windows))
 
 
+def holding(windows: Intervals, times_ns: Int64s) -> Int64s:
+    """Which window each time lies in, -1 for none; the windows are in order and do not overlap."""
+    if not len(windows):
+        return np.full(len(times_ns), -1, dtype=np.int64)
+    position = np.searchsorted(windows[:, 0], times_ns, side="right") - 1
+    return np.where((position >= 0) & (times_ns < windows[position, 1]), position, -1)
+
+
 def partition_ns(classes: Sequence[Intervals], windows: Intervals) -> Int64s:
     """What each window's time went to: the first merged class that covers it, shape (windows, classes + 1).
 

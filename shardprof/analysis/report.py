@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from shardprof.analysis.late_counters import counter_evidence
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step, Straggler
-from shardprof.analysis.rules import findings
+from shardprof.analysis.rules import findings, observer
+from shardprof.analysis.rules._observing import Observer
+from shardprof.analysis.rules._view import View
 from shardprof.analysis.slow_links import slow_links
 from shardprof.analysis.stragglers import stragglers, with_lateness
 from shardprof.analysis.summary import summarize
@@ -46,22 +48,32 @@ class _Identity:
     world_size: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gathered:
+    """What is kept of all ranks' traces, whose recording followed the plan, to be compared when the last was read."""
+
+    plan: CapturePlan | None
+    table: CommunicationTable = field(default_factory=CommunicationTable)
+    windows: list[RankWindow] = field(default_factory=list)
+    observer: Observer = field(default_factory=observer)
+
+
 def analyse(run: Run) -> Result:
     """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
-    table = CommunicationTable()
-    windows: list[RankWindow] = []
+    gathered = _Gathered(plan=run.record.plan if run.record else None)
     doubts = list(run.quality)
     nodes = Nodes(run.hosts)
     ranks, found, identities = [], list[StepWindows](), []
     for traces in run.ranks(doubts):
-        rank, rank_found, rank_doubts = _analyse_rank(traces, table, windows, run.record.plan if run.record else None)
+        rank, rank_found, rank_doubts = _analyse_rank(traces, gathered)
         rank = nodes.with_counters(rank, traces)
         ranks.append(rank)
         found += rank_found
         doubts += rank_doubts
         identities.append(_identity(traces))
     ranks.sort(key=lambda rank: rank.rank)
-    all_ranks = together(windows, run.reading.clock) if len(ranks) > 1 else None
+    doubts += gathered.observer.doubts
+    all_ranks = together(gathered.windows, run.reading.clock) if len(ranks) > 1 else None
     step_source = Counter(steps.source for steps in found).most_common(1)[0][0] if found else "none"
     result = Result(
         source=_source(run, ranks, identities, nodes),
@@ -69,19 +81,17 @@ def analyse(run: Run) -> Result:
         step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
         ranks=_with_lateness(ranks, all_ranks),
         stragglers=_stragglers(ranks, all_ranks) if all_ranks else None,
-        collectives=tuple(map(all_ranks.with_times, table.rows())) if all_ranks else table.rows(),
+        collectives=tuple(map(all_ranks.with_times, gathered.table.rows())) if all_ranks else gathered.table.rows(),
         clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),
     )
     result = replace(result, summary=summarize(result))
     result = replace(result, volumes=volumes(result))
-    return replace(result, findings=findings(result))
+    return replace(result, findings=findings(result, gathered.observer.seen))
 
 
-def _analyse_rank(
-    traces: RankTraces, table: CommunicationTable, windows: list[RankWindow], plan: CapturePlan | None
-) -> tuple[Rank, list[StepWindows], list[Quality]]:
+def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[StepWindows], list[Quality]]:
     steps: list[Step] = []
     totals, all_found, launched = [], [], []
     doubts = list(traces.quality)
@@ -100,11 +110,14 @@ def _analyse_rank(
         totals += [total] if (total := breakdown.total(trace.activities)) else []
         full = np.array([not step.empty for step in of_trace], dtype=np.bool_)
         launched.append(trace.activities.collectives.launched_inside(found.windows[full]))
-        windows.append(_window(traces, trace, trace.activities, found, full))
-    table.add_rank(launched)
+        in_full = _only(found, full)
+        gathered.windows.append(_window(traces, trace, trace.activities, in_full))
+        if full.any():
+            gathered.observer.take(_view(traces, trace, trace.activities, in_full))
+    gathered.table.add_rank(launched)
     doubts += _collectives_unknown(launched)
     if not traces.traces:
-        doubts.append(_nothing_captured(traces, plan))
+        doubts.append(_nothing_captured(traces, gathered.plan))
     rank = Rank(
         rank=traces.rank,
         host=traces.host,
@@ -131,16 +144,30 @@ def _with_lateness(ranks: list[Rank], all_ranks: Together | None) -> tuple[Rank,
     return with_lateness(ranks, all_ranks.calls, all_ranks.lateness, all_ranks.wait_ns)
 
 
-def _window(
-    traces: RankTraces, trace: KinetoTrace, activities: Activities, found: StepWindows, full: Mask
-) -> RankWindow:
-    """What is compared with other ranks: calls inside the steps that hold work count."""
+def _only(found: StepWindows, full: Mask) -> StepWindows:
+    """The steps that hold work."""
     numbers = tuple(number for number, is_full in zip(found.numbers, full.tolist(), strict=True) if is_full)
+    return replace(found, numbers=numbers, windows=found.windows[full])
+
+
+def _view(traces: RankTraces, trace: KinetoTrace, activities: Activities, steps: StepWindows) -> View:
+    return View(
+        rank=traces.rank,
+        trace=trace,
+        activities=activities,
+        steps=steps,
+        record=traces.record,
+        step_records=tuple(traces.steps),
+    )
+
+
+def _window(traces: RankTraces, trace: KinetoTrace, activities: Activities, steps: StepWindows) -> RankWindow:
+    """What is compared with other ranks: calls inside the steps that hold work count."""
     return RankWindow(
         rank=traces.rank,
         clock=traces.machine,
         base_ns=trace.base_ns,
-        steps=replace(found, numbers=numbers, windows=found.windows[full]),
+        steps=steps,
         collectives=activities.collectives,
         gaps=gaps_of(activities, int(trace.events.begin_ns.min())),
     )
@@ -246,6 +273,7 @@ def _source(run: Run, ranks: list[Rank], identities: list[_Identity], nodes: Nod
         versions=dict(first.versions) if first else {},
         hosts=tuple(_host(host, ranks, nodes) for host in run.hosts),
         exit_code=record.outcome.exit_code if record and record.outcome else None,
+        environment=dict(record.environment) if record else {},
     )
 
 

@@ -134,6 +134,7 @@ class Collective:
     `wire_bytes` is what each rank of the group sends for them; for gloo's reduce-scatter that is an all-reduce's.
     `wait_ns` is what a rank waited for the last one to come, in the mean over ranks, `transfer_ns` the time after that;
     the bandwidths are payload and its nccl-tests multiple by `transfer_ns`. None where no other rank's trace is there.
+    `nodes` is how many nodes the group spans; `dimension` "shard" or "replicate" where its place in the mesh tells.
     """
 
     kind: str
@@ -147,6 +148,8 @@ class Collective:
     wait_ns: int | None = None
     algbw_gbps: float | None = None
     busbw_gbps: float | None = None
+    nodes: int | None = None
+    dimension: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +225,8 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What was read. `kind` is "run" (recorded by shardprof) or "traces" (of other tools)."""
+    """What was read. `kind` is "run" (recorded by shardprof) or "traces" (of other tools). `environment` is what of the
+    job's environment decides how it communicates and runs."""
 
     paths: tuple[str, ...]
     kind: str
@@ -234,6 +238,7 @@ class Source:
     versions: dict[str, str]
     hosts: tuple[Host, ...]
     exit_code: int | None
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from shardprof.engine import Int64s, Intervals, merge
+from shardprof.engine import Int64s, Intervals, holding, merge
 from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.events import Mask
 
@@ -31,7 +31,8 @@ class Collective:
 
     `payload_bytes` is the output of an all-gather, the input of a reduce-scatter, the buffer of the others;
     `wire_bytes` what the rank sends for it. `sequence` is its number among the collectives of its group, the same on
-    all ranks. `source` and `destination` are of sends and receives. None is what the trace does not tell.
+    all ranks. `source` and `destination` are of sends and receives. `row` is the event, a kernel or a transfer, that it
+    was read from. None is what the trace does not tell.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Collective:
     sequence: int | None = None
     source: int | None = None
     destination: int | None = None
+    row: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class Collectives:
     sequence: Int64s
     source: Int64s
     destination: Int64s
+    row: Int64s
     groups: tuple[ProcessGroup, ...]
 
     def __len__(self) -> int:
@@ -79,6 +82,7 @@ class Collectives:
                 sequence=_known(int(self.sequence[i])),
                 source=_known(int(self.source[i])),
                 destination=_known(int(self.destination[i])),
+                row=_known(int(self.row[i])),
             )
 
     def where(self, rows: Mask | Int64s) -> Collectives:
@@ -87,11 +91,7 @@ class Collectives:
 
     def launched_inside(self, windows: Intervals) -> Collectives:
         """Those that were launched in one of the windows, which may come in any order."""
-        merged = merge(windows)
-        position = np.searchsorted(merged[:, 0], self.launched_ns, side="right") - 1
-        inside = position >= 0
-        inside[inside] = self.launched_ns[inside] < merged[position[inside], 1]
-        return self.where(inside)
+        return self.where(holding(merge(windows), self.launched_ns) >= 0)
 
     def intervals(self, kind: str) -> Intervals:
         """When communication of one kind ran, merged."""
@@ -122,6 +122,7 @@ def as_columns(collectives: Sequence[Collective]) -> Collectives:
         sequence=_column([_or_unknown(c.sequence) for c in collectives]),
         source=_column([_or_unknown(c.source) for c in collectives]),
         destination=_column([_or_unknown(c.destination) for c in collectives]),
+        row=_column([_or_unknown(c.row) for c in collectives]),
         groups=groups,
     )
 

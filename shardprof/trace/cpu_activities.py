@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shardprof.engine import NOTHING, Intervals, merge
+from shardprof.engine import NOTHING, Intervals, holding, merge
 from shardprof.trace.activities import Activities
 from shardprof.trace.classes import COMM_KINDS, comm_kind, wire_factor
 from shardprof.trace.collectives import Collective, ProcessGroup, as_columns
@@ -50,7 +50,8 @@ def cpu_activities(events: Events, groups: GroupTable, data_loading: Intervals, 
     """The activities of a trace without device events; `data_loading` is of the `main_thread`."""
     transfers = events.named(lambda name: name.startswith("gloo:"))
     collectives = as_columns(list(_collectives(events, np.flatnonzero(transfers), groups)))
-    loading = _inside(events, data_loading) & (events.thread == main_thread)
+    # Operators nest in the DataLoader's range.
+    loading = (holding(data_loading, events.begin_ns) >= 0) & (events.thread == main_thread)
     present = [COMM_KINDS[kind] for kind in np.unique(collectives.kind).tolist()]
     operators = _operators(events, transfers, main_thread) & ~loading
     return Activities(
@@ -80,15 +81,6 @@ def _operators(events: Events, transfers: Mask, main_thread: int | None) -> Mask
     return operators
 
 
-def _inside(events: Events, windows: Intervals) -> Mask:
-    """Which rows begin inside one of the merged windows (operators nest in the DataLoader's range)."""
-    if not len(windows):
-        return np.zeros(len(events), dtype=np.bool_)
-    position = np.searchsorted(windows[:, 0], events.begin_ns, side="right") - 1
-    inside: Mask = (position >= 0) & (events.begin_ns < windows[position, 1])
-    return inside
-
-
 def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iterator[Collective]:
     """Each transfer with the call that launched it: gloo works a group's calls off in order."""
     waiting = _calls_by_transfer_name(events, groups)
@@ -102,6 +94,7 @@ def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iter
         group = call.group if call else groups.only()
         payload = 0 if name == "gloo:barrier" else _payload_bytes(call, elements, arguments)
         yield Collective(
+            row=row,
             kind=kind,
             launched_ns=call.begin_ns if call else begin_ns,
             begin_ns=begin_ns,

@@ -65,6 +65,7 @@ def gpu_collectives(
     numbers = {name: columns[:, i] for i, name in enumerate(_Fact.NUMBERS)}
     return Collectives(
         **numbers,
+        row=rows,
         launched_ns=launched_ns,
         begin_ns=events.begin_ns[rows],
         end_ns=events.end_ns[rows],

@@ -17,7 +17,7 @@ from shardprof.trace.schema import StepRecord
 from shardprof.trace.work import work_in_order
 
 # torch's own range, what scripts and Lightning call theirs, shardprof's, and DeepSpeed's, which is around torch's.
-_OPTIMIZER_STEP = re.compile(
+OPTIMIZER_STEP = re.compile(
     r"Optimizer\.step#|optimizer[._ ]step\b|^(?:# *)*optimizer(?: *#)*$|^shardprof::optimizer$"
     r"|^(?:DeepSpeedZeroOptimizer|BF16_Optimizer|FP16_(?:Unfused)?Optimizer)\w*\.step$",
     re.IGNORECASE,
@@ -99,7 +99,7 @@ def _optimizer_steps(trace: KinetoTrace) -> StepWindows | None:
 
 def _optimizer_ranges(events: Events) -> Intervals:
     """Merged, of the thread that has the most of them."""
-    rows = events.named(_OPTIMIZER_STEP.search) & events.in_categories(*_RANGE_CATEGORIES)
+    rows = events.named(OPTIMIZER_STEP.search) & events.in_categories(*_RANGE_CATEGORIES)
     if not rows.any():
         return NOTHING
     thread = int(np.bincount(events.thread[rows]).argmax())

@@ -113,6 +113,7 @@ class Job:
                         sequence=numbers + 1000 if self.is_numbered else constant,
                         source=constant,
                         destination=constant,
+                        row=constant,
                         groups=tuple(groups),
                     ),
                 )

@@ -82,6 +82,7 @@ def _window(
             sequence=unknown,
             source=unknown,
             destination=unknown,
+            row=unknown,
             groups=(group("0", range(RANKS)),),
         ),
         gaps=Gaps(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shardprof.analysis.result import Rank, Result
-from shardprof.engine import Int64s, Intervals, merge
+from shardprof.engine import Int64s, Intervals, holding, merge
 from shardprof.trace.activities import Activities
 from shardprof.trace.classes import COMM_KINDS
 from shardprof.trace.collectives import UNKNOWN, Collectives
@@ -59,7 +59,7 @@ def work_of(run: Run, result: Result) -> Work:
 
 def _work(events: Events, activities: Activities, windows: Intervals) -> Work:
     work = Work()
-    rows = np.flatnonzero(_working(events, activities) & _inside(events.begin_ns, windows))
+    rows = np.flatnonzero(_working(events, activities) & (holding(windows, events.begin_ns) >= 0))
     took_ns = events.end_ns[rows] - events.begin_ns[rows] if activities.device == "cuda" else _self_ns(events, rows)
     sums_ns = np.zeros(len(events.names), dtype=np.int64)
     np.add.at(sums_ns, events.name[rows], took_ns)
@@ -89,12 +89,6 @@ def _working(events: Events, activities: Activities) -> Mask:
     device = events.in_categories(*DEVICE_CATEGORIES)
     device[comm_rows(events)] = False
     return device
-
-
-def _inside(begin_ns: Int64s, windows: Intervals) -> Mask:
-    position = np.searchsorted(windows[:, 0], begin_ns, side="right") - 1
-    inside: Mask = (position >= 0) & (begin_ns < windows[position, 1])
-    return inside
 
 
 def _self_ns(events: Events, rows: Int64s) -> Int64s:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any, TypeVar
 
 from shardprof.analysis.result import Evidence, Finding, KindSummary, Rank, Result, Step, StepsSummary
+from shardprof.analysis.rules._exposed import WHOLE_STEP, Exposed
+from shardprof.analysis.rules._observing import Observation
 from shardprof.trace.classes import COMM_KINDS
+
+Seen = TypeVar("Seen", bound=Observation)
 
 HIGH, MEDIUM = 0.1, 0.03
 GRADIENT_KINDS = ("reduce_scatter", "all_reduce")
@@ -15,10 +20,12 @@ GRADIENT_KINDS = ("reduce_scatter", "all_reduce")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A run that was reported; `steps` is its summary over the captured steps that hold work."""
+    """A run that was reported; `steps` is its summary over the captured steps that hold work, `observations` what was
+    seen in the traces themselves."""
 
     result: Result
     steps: StepsSummary
+    observations: tuple[Observation, ...] = ()
 
     @property
     def framework(self) -> str:
@@ -47,6 +54,28 @@ class Case:
     def kinds(self, *wanted: str) -> list[KindSummary]:
         """The communication of these kinds."""
         return [kind for kind in self.steps.kinds if kind.kind in (wanted or COMM_KINDS)]
+
+    def seen(self, kind: type[Seen]) -> list[Seen]:
+        """What was observed of one kind, by rank."""
+        return [observation for observation in self.observations if isinstance(observation, kind)]
+
+    def exposed(self, *kinds: str, phase: str = WHOLE_STEP) -> list[Exposed]:
+        """The communication of these kinds, launched in this phase, that steps wait for."""
+        return [seen for seen in self.seen(Exposed) if seen.kind in kinds and seen.phase == phase]
+
+    def cost_ns(self, seen: Sequence[Observation], otherwise_ns: float) -> float:
+        """What replaying says that it costs a step: the mean over ranks, summed over subjects. Where nothing was
+        replayed, what the steps' times say."""
+        costs: dict[str, list[int]] = {}
+        for observation in seen:
+            if observation.cost_ns is not None:
+                costs.setdefault(observation.subject, []).append(observation.cost_ns)
+        return sum(map(fmean, costs.values())) if costs else otherwise_ns
+
+    def longest(self, seen: Sequence[Observation], partition: str, message: str) -> Evidence:
+        """The longest single range of what was observed; where nothing was, the worst step of a class."""
+        ranges = [evidence for observation in seen for evidence in observation.evidence]
+        return replace(max(ranges, key=_range_ns), message=message) if ranges else self.worst(partition, message)
 
     def full_steps(self) -> Iterator[tuple[Rank, Step]]:
         """Every captured step that holds work, with its rank."""
@@ -96,6 +125,10 @@ class Turn:
     knob: str
     side_effect: str
     disproof: str
+
+
+def _range_ns(evidence: Evidence) -> int:
+    return (evidence.end_ns or 0) - (evidence.begin_ns or 0)
 
 
 def said(message: str) -> Evidence:

@@ -18,7 +18,8 @@ def find(case: Case) -> Iterator[Finding]:
     ratio = volumes.total.measured_per_theory
     if ratio is None or ratio < 1 + LEAST_EXCESS or not case.setting("use_multi_rank_bucket_allreduce"):
         return
-    exposed_ns = sum(kind.exposed_ns for kind in case.kinds("all_reduce")) / case.steps.count
+    seen = case.exposed("all_reduce")
+    exposed_ns = case.cost_ns(seen, sum(kind.exposed_ns for kind in case.kinds("all_reduce")) / case.steps.count)
     measured, needed = volumes.total.measured_bytes or 0, volumes.total.theory_bytes or 0
     yield case.finding(
         "R04",
@@ -26,7 +27,7 @@ def find(case: Case) -> Iterator[Finding]:
         [
             said(f"{measured / 1e6:,.3g} MB a rank and step instead of {needed / 1e6:,.3g}: {volumes.reasons[0]}"
                  if volumes.reasons else f"{measured / 1e6:,.3g} MB a rank and step instead of {needed / 1e6:,.3g}"),
-            case.worst("all_reduce", "gradients are all-reduced here"),
+            case.longest(seen, "all_reduce", "gradients are all-reduced here"),
         ],
         exposed_ns / 2,  # an all-reduce is a reduce-scatter, which is needed, and an all-gather, which is not
         Turn(

@@ -18,13 +18,14 @@ def find(case: Case) -> Iterator[Finding]:
     kinds = case.kinds(*GRADIENT_KINDS)
     comm_ns, exposed_ns = sum(kind.comm_ns for kind in kinds), sum(kind.exposed_ns for kind in kinds)
     overlapped_ns = sum(kind.overlapped_ns for kind in kinds)
-    cost_ns = exposed_ns / case.steps.count
     parameters, bucket = case.number("parameters"), case.number("reduce_bucket_elements")
     if case.framework != "DeepSpeed" or not comm_ns or parameters is None or bucket is None:
         return
     is_late = bucket > parameters / PARTS or not case.setting("overlap_comm")
-    if not is_late or overlapped_ns > MOST_OVERLAP * comm_ns or cost_ns < LEAST_SHARE * case.step_ns:
+    hardly_any_ns = LEAST_SHARE * case.steps.count * case.step_ns
+    if not is_late or overlapped_ns > MOST_OVERLAP * comm_ns or exposed_ns < hardly_any_ns:
         return
+    seen = case.exposed(*GRADIENT_KINDS)
     smaller = max(round(parameters / 10), 1)
     yield case.finding(
         "R05",
@@ -32,9 +33,9 @@ def find(case: Case) -> Iterator[Finding]:
         [
             said(f"{overlapped_ns / comm_ns:.0%} of gradient communication is overlapped; a bucket of {bucket:,.0f} "
                  f"elements holds all {parameters:,.0f} gradients, and is sent when it is full".replace("%", " %")),
-            case.worst(max(kinds, key=lambda kind: kind.exposed_ns).kind, "it is exposed for longest here"),
+            case.longest(seen, max(kinds, key=lambda kind: kind.exposed_ns).kind, "it is exposed for longest here"),
         ],
-        cost_ns,
+        case.cost_ns(seen, exposed_ns / case.steps.count),
         Turn(
             advice="let buckets fill during backward, and communicate them beside it",
             knob=f'"zero_optimization": {{"overlap_comm": true, "reduce_bucket_size": {smaller}}}'

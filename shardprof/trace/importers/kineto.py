@@ -37,7 +37,7 @@ _CATEGORY_TODAY = {
 _UNUSED_CATEGORIES = ("python_function", "Trace", "ac2g")
 _COMM_NAME_PREFIXES = ("c10d::", "gloo:", "nccl:", "record_param_comms")
 
-_DATALOADER_RANGE = re.compile(r"enumerate\((DataLoader|DataPipe)\)#.*__next__")
+DATALOADER_RANGE = re.compile(r"enumerate\((DataLoader|DataPipe)\)#.*__next__")
 PROFILER_STEP = re.compile(r"ProfilerStep\s*#\s*(\d{1,18})")
 
 _NOT_AVAILABLE = re.compile(r"([:,\[]\s*)N/A(?=\s*[,}\]])")
@@ -181,7 +181,7 @@ def _value(text: str) -> Any:
 def _main_thread(events: Events) -> int | None:
     """The thread of the step marks, else of the DataLoader, else the one with the most operators."""
     for rows in (events.named(PROFILER_STEP.match) & ~events.in_categories("gpu_user_annotation"),
-                 events.named(_DATALOADER_RANGE.match), events.in_categories("cpu_op")):  # fmt: skip
+                 events.named(DATALOADER_RANGE.match), events.in_categories("cpu_op")):  # fmt: skip
         if rows.any():
             return int(np.bincount(events.thread[rows]).argmax())
     return None
@@ -197,5 +197,5 @@ def _activities(events: Events, metadata: dict[str, Any], main_thread: int | Non
 
 
 def _data_loading(events: Events, main_thread: int | None) -> Intervals:
-    rows = events.named(_DATALOADER_RANGE.match) & ~events.in_categories("gpu_user_annotation")
+    rows = events.named(DATALOADER_RANGE.match) & ~events.in_categories("gpu_user_annotation")
     return engine.merge(events.intervals(rows & (events.thread == main_thread)))
