@@ -11,6 +11,7 @@ import numpy as np
 
 from shardprof.analysis import always_on, breakdown
 from shardprof.analysis.communication import CommunicationTable
+from shardprof.analysis.group_places import with_places
 from shardprof.analysis.late_counters import counter_evidence
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
@@ -75,13 +76,14 @@ def analyse(run: Run) -> Result:
     doubts += gathered.observer.doubts
     all_ranks = together(gathered.windows, run.reading.clock) if len(ranks) > 1 else None
     step_source = Counter(steps.source for steps in found).most_common(1)[0][0] if found else "none"
+    rows = with_places(gathered.table.rows(), ranks)
     result = Result(
         source=_source(run, ranks, identities, nodes),
         step_source=step_source,
         step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
         ranks=_with_lateness(ranks, all_ranks),
         stragglers=_stragglers(ranks, all_ranks) if all_ranks else None,
-        collectives=tuple(map(all_ranks.with_times, gathered.table.rows())) if all_ranks else gathered.table.rows(),
+        collectives=tuple(map(all_ranks.with_times, rows)) if all_ranks else rows,
         clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from shardprof.analysis.result import AlwaysOn, Collective, KindSummary, Rank, StepsSummary, Summary
 from shardprof.render._words import PHASE_NAMES, Scale, class_name, percent, size, time_scale
 
+_Likeness = tuple[str, "str | None", "int | None", "str | None"]
+
 _MANY_RECORDED = 16
 """Above this number of ranks three stand for all of them in the table of recorded steps."""
 
@@ -144,19 +146,27 @@ def _kind_row(kind: KindSummary, steps: StepsSummary, scale: Scale) -> tuple[str
 
 
 def _groups_by_kind(collectives: Sequence[Collective]) -> dict[str, str]:
-    """Who communicates: the process groups' descriptions, the same one of several groups with their number."""
-    named: dict[str, Counter[tuple[str, int | None]]] = defaultdict(Counter)
+    """Who communicates: the process groups' descriptions, those that are told alike once with their number."""
+    several = len({(row.group, row.ranks) for row in collectives}) > 1
+    named: dict[str, Counter[_Likeness]] = defaultdict(Counter)
     for row in collectives:
         if row.ranks is not None or row.group_size is not None:
-            named[row.kind][row.group, row.group_size] += 1
-    return {kind: ", ".join(_group_words(*key, n) for key, n in found.items()) for kind, found in named.items()}
+            named[row.kind][_alike(row, several=several)] += 1
+    return {kind: ", ".join(_group_words(*like, n) for like, n in found.items()) for kind, found in named.items()}
 
 
-def _group_words(description: str, group_size: int | None, groups: int) -> str:
-    if group_size is None or description == f"{group_size} ranks":
-        return description
-    ranks = f"{group_size:,} ranks"
-    return f"{description} ({ranks})" if groups == 1 else f"{description} ({groups} x {ranks})"
+def _alike(row: Collective, *, several: bool) -> _Likeness:
+    """What is told of a group: its description, what that leaves open, its size, and the nodes if there are several."""
+    dimension = row.dimension if several and row.dimension not in row.group.split("_") else None
+    nodes = f"{row.nodes} nodes" if row.nodes and row.nodes > 1 else None
+    return row.group, dimension, row.group_size, nodes
+
+
+def _group_words(description: str, dimension: str | None, size: int | None, nodes: str | None, groups: int) -> str:
+    ranks = None if size is None or description == f"{size} ranks" else f"{size:,} ranks"
+    many = f"{groups} x {ranks}" if ranks and groups > 1 else ranks
+    more = ", ".join(filter(None, (dimension, many, nodes)))
+    return f"{description} ({more})" if more else description
 
 
 def recorded_table(ranks: Sequence[Rank]) -> Table | None:

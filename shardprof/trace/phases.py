@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shardprof.engine import Int64s, Intervals, holding, merge
-from shardprof.trace.events import Events, Mask
+from shardprof.trace.events import Events
 from shardprof.trace.steps import OPTIMIZER_STEP
 
 PHASES = ("forward", "backward", "optimizer")
@@ -18,19 +18,22 @@ _FEWEST_OPERATORS_OF_A_FORWARD = 4
 def phases_at(events: Events, steps: Intervals, times_ns: Int64s) -> Int64s:
     """The phase of each time, an index into PHASES; `steps` are the windows of the steps that the times lie in.
 
-    Backward lasts from an autograd node to the next unless a forward's operators run between them. What comes after
-    the optimizer's begin is the optimizer's until the step ends, or until the forward of another backward.
+    Backward lasts from an autograd node to the next unless a forward's operators run between them, and on to the
+    optimizer if no other backward comes before it. The optimizer's phase lasts from its begin until the step ends, or
+    until the forward of another backward.
     """
     backward, optimizer = _backward(events), _optimizer(events)
-    inside = holding(backward, times_ns) >= 0
-    began = np.searchsorted(optimizer[:, 0], times_ns, side="right") - 1
-    is_optimizer = (began >= 0) & ~inside
-    if is_optimizer.any():
-        of = began[is_optimizer]
-        is_optimizer[is_optimizer] = ~_backward_follows(
-            backward, optimizer[of], times_ns[is_optimizer], _step_of(steps, times_ns[is_optimizer])
-        )
-    return np.select([inside, is_optimizer], [BACKWARD, OPTIMIZER], FORWARD)
+    step = _step_of(steps, times_ns)
+    of_backward, of_optimizer = (_last(spans, times_ns, step) for spans in (backward, optimizer))
+    is_inside = holding(backward, times_ns) >= 0
+    # What began last, and whether another backward follows in the step, before the next optimizer if there is one.
+    next_ns, until_ns = _next(backward, times_ns, step), _next(optimizer, times_ns, step)
+    another = next_ns < until_ns
+    last_began = np.where(of_backward[:, 0] >= of_optimizer[:, 0], BACKWARD, OPTIMIZER)
+    in_optimizer = (last_began == OPTIMIZER) & ((times_ns < of_optimizer[:, 1]) | ~another)
+    none_yet = np.maximum(of_backward[:, 0], of_optimizer[:, 0]) < 0
+    in_forward = none_yet | (another & ~in_optimizer)
+    return np.select([is_inside, in_forward], [BACKWARD, FORWARD], last_began)
 
 
 def _backward(events: Events) -> Intervals:
@@ -50,14 +53,21 @@ def _optimizer(events: Events) -> Intervals:
     return merge(events.intervals(rows))
 
 
-def _backward_follows(backward: Intervals, optimizer: Intervals, times_ns: Int64s, step: Intervals) -> Mask:
-    """Whether another backward lies between the optimizer and the time, or comes after it in the same step, when the
-    optimizer is over; or the step is another one."""
-    since = np.searchsorted(backward[:, 0], times_ns) - np.searchsorted(backward[:, 0], optimizer[:, 0])
-    later = np.searchsorted(backward[:, 0], step[:, 1]) - np.searchsorted(backward[:, 0], times_ns)
-    is_over = times_ns >= optimizer[:, 1]
-    follows: Mask = (since > 0) | (is_over & (later > 0)) | (optimizer[:, 0] < step[:, 0])
-    return follows
+def _last(spans: Intervals, times_ns: Int64s, step: Intervals) -> Intervals:
+    """The last of some spans to begin in the step before each time; -1 and -1 if none did."""
+    position = np.searchsorted(spans[:, 0], times_ns, side="right") - 1
+    found = position >= 0
+    found[found] = spans[position[found], 0] >= step[found, 0]
+    last = np.full((len(times_ns), 2), -1, dtype=np.int64)
+    last[found] = spans[position[found]]
+    return last
+
+
+def _next(spans: Intervals, times_ns: Int64s, step: Intervals) -> Int64s:
+    """When the next of some spans begins after each time; the step's end if none does in it."""
+    begins_ns = np.concatenate((spans[:, 0], [np.iinfo(np.int64).max]))
+    next_ns: Int64s = np.minimum(begins_ns[np.searchsorted(spans[:, 0], times_ns, side="right")], step[:, 1])
+    return next_ns
 
 
 def _step_of(steps: Intervals, times_ns: Int64s) -> Intervals:

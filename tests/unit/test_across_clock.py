@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from shardprof.trace.across.calls import RankWindow, calls_of
 from shardprof.trace.across.clock import RankClock, align, as_recorded, on_reference
 from shardprof.trace.across.matching import match
+from shardprof.trace.classes import COMM_KINDS
 from tests.unit.planted import BEGIN_NS, MS, SECOND, Job, group
+
+P2P = COMM_KINDS.index("p2p")
 
 
 def clocks_of(windows: Sequence[RankWindow]) -> tuple[RankClock, ...]:
@@ -96,6 +99,20 @@ def test_a_rank_that_nothing_ties_to_the_others_has_no_clock() -> None:
     clocks = clocks_of(job.windows())
     assert [clock.offset_ns for clock in clocks] == [0, MS, None, None]
     assert [clock.residual_ns for clock in clocks[2:]] == [None, None]
+
+
+def test_where_only_sends_tie_a_clock_they_do() -> None:
+    """A pipeline of two ranks: one sends what the other receives 50 us later, by turns."""
+    windows = Job(ranks=2, steps=10, jitter_ns=5_000, offset_ns=[0, 3 * SECOND], drift_ppm=[0, 80]).windows()
+    for rank, window in enumerate(windows):
+        turn = np.arange(len(window.collectives)) % 2
+        receives = turn != rank
+        columns = {"kind": np.full(len(turn), P2P), "source": turn, "destination": 1 - turn}
+        ends = window.collectives.end_ns + receives * 50_000
+        windows[rank] = replace(window, collectives=replace(window.collectives, end_ns=ends, **columns))
+    clocks = clocks_of(windows)
+    job = Job(ranks=2, steps=10, offset_ns=[0, 3 * SECOND], drift_ppm=[0, 80])
+    assert worst_error_ns(job, clocks) <= 30_000
 
 
 def test_drift_is_not_made_of_noise() -> None:

@@ -1,7 +1,9 @@
 """How the clocks of ranks relate: all ranks leave a collective together, so its ends on their clocks are one instant.
 
 Offset and drift of each clock and the instant of each collective are fitted in turn, by least squares in which an end
-that is far off counts less (Huber's weights), until they no longer change. Ranks of one node share its clock.
+that is far off counts less (Huber's weights), until they no longer change. Ranks of one node share its clock. Where
+only sends and receives tie a clock to the others their ends take part too: what they are apart is about the same in both
+directions, and cancels.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ Float64s = npt.NDArray[np.float64]
 
 _TOGETHER = [COMM_KINDS.index(kind) for kind in ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")]
 """Kinds that no rank leaves before all have come."""
+
+_P2P = [COMM_KINDS.index("p2p")]
 
 _MOST_PER_GROUP = 400
 _ROUNDS = 200
@@ -48,12 +52,17 @@ def align(calls: Calls, instance: Int64s) -> tuple[RankClock, ...]:
     if not len(ranks):
         return ()
     clock_of_rank = _clocks(ranks.tolist(), calls.clocks)
-    rows = _usable(calls, instance)
+    clock, clocks = clock_of_rank[np.searchsorted(ranks, calls.rank)], len(np.unique(clock_of_rank))
+    rows = _usable(calls, instance, _TOGETHER)
     t0_ns = int(np.median(calls.end_ns[rows] if len(rows) else calls.end_ns))
-    clock = clock_of_rank[np.searchsorted(ranks, calls.rank[rows])]
-    _, dense = np.unique(instance[rows], return_inverse=True)
-    ends = _Ends(clock, dense.reshape(-1).astype(np.int64), (calls.end_ns[rows] - t0_ns).astype(np.float64))
-    offset, drift = _fit(ends, len(np.unique(clock_of_rank)))
+    ends = _ends(calls, instance, rows, clock, t0_ns)
+    is_tied = np.isfinite(_first_guess(ends, clocks))
+    if not is_tied.all():
+        pairs = _usable(calls, instance, _P2P)
+        loose = np.isin(instance[pairs], instance[pairs[~is_tied[clock[pairs]]]])
+        rows = np.sort(np.concatenate((rows, pairs[loose])))
+        ends = _ends(calls, instance, rows, clock, t0_ns)
+    offset, drift = _fit(ends, clocks)
     residual = _residual(ends, offset, drift)
     told = []
     for i, rank in enumerate(ranks.tolist()):
@@ -74,12 +83,10 @@ def align(calls: Calls, instance: Int64s) -> tuple[RankClock, ...]:
 
 def as_recorded(clocks: Sequence[RankClock], calls: Calls, instance: Int64s) -> tuple[RankClock, ...]:
     """Clocks that are taken to agree, as where NTP sees to it: without offsets, and how far ends are apart then."""
-    rows = _usable(calls, instance)
-    _, dense = np.unique(instance[rows], return_inverse=True)
+    rows = _usable(calls, instance, _TOGETHER)
     zeros = np.zeros(1)
-    everyone = np.zeros(len(rows), dtype=np.int64)
     t0_ns = clocks[0].t0_ns if clocks else 0
-    ends = _Ends(everyone, dense.reshape(-1).astype(np.int64), (calls.end_ns[rows] - t0_ns).astype(np.float64))
+    ends = _ends(calls, instance, rows, np.zeros(len(calls), dtype=np.int64), t0_ns)
     residual = _residual(ends, zeros, zeros)
     return tuple(
         RankClock(
@@ -115,9 +122,16 @@ def _clocks(ranks: Sequence[int], known: dict[int, str]) -> Int64s:
     return np.array([numbers.setdefault(known.get(rank, rank), len(numbers)) for rank in ranks], dtype=np.int64)
 
 
-def _usable(calls: Calls, instance: Int64s) -> Int64s:
-    """Rows of collectives that several ranks end together; of a group that has very many, some from all over."""
-    rows = np.flatnonzero((instance != UNKNOWN) & np.isin(calls.kind, _TOGETHER))
+def _ends(calls: Calls, instance: Int64s, rows: Int64s, clock: Int64s, t0_ns: int) -> _Ends:
+    """The ends of some rows; `clock` is that of every row."""
+    _, dense = np.unique(instance[rows], return_inverse=True)
+    time_ns = (calls.end_ns[rows] - t0_ns).astype(np.float64)
+    return _Ends(clock[rows], dense.reshape(-1).astype(np.int64), time_ns)
+
+
+def _usable(calls: Calls, instance: Int64s, kinds: Sequence[int]) -> Int64s:
+    """Rows of these kinds that several ranks end together; of a group that has very many, some from all over."""
+    rows = np.flatnonzero((instance != UNKNOWN) & np.isin(calls.kind, kinds))
     if not len(rows):
         return rows
     shared = np.bincount(instance[rows])[instance[rows]] > 1
