@@ -90,6 +90,15 @@ def test_nothing_waits_for_a_kernel_after_the_last_synchronization(replay: Repla
     assert graph.behind_ns == 600 * US
 
 
+def test_where_the_host_runs_ahead_the_step_lasts_until_its_devices_are_done(replay: Replay) -> None:
+    """Two kernels that are launched at once, of which the second one still runs when the host is done."""
+    graph = replay(Planted().launched(1, 10, 20, 220).launched(2, 20, 225, 700), 300)
+    assert without(graph, "gemm") == 300
+    until_devices = graph.until_devices()
+    assert until_devices.replayed_ns() == 700 * US
+    assert until_devices.without(rows(graph, "gemm")[:1]) == pytest.approx((700 - 200) * US, abs=10 * US)
+
+
 def test_a_launch_bound_step_gains_from_faster_launches_only(replay: Replay) -> None:
     planted = Planted()
     for i in range(20):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class StepGraph:
     is_wait: Mask
     last: int
     behind_ns: int
+
+    def until_devices(self) -> StepGraph:
+        """The same step, over when the last of what devices did in it has ended: where the host runs ahead of them,
+        that is what a step's length is made of in the long run."""
+        ends_ns = np.where(self.thread == OFF_HOST, self.begin_ns + self.duration_ns, _NEVER_NS)
+        return replace(self, last=int(ends_ns.argmax()))
 
     def replayed_ns(self, duration_ns: Int64s | None = None) -> int:
         """The step's length if its nodes took these times, one a node; None: as recorded, which gives the recorded
