@@ -12,6 +12,7 @@ class TraceFile:
     correlation: npt.NDArray[np.int64]
     external_id: npt.NDArray[np.int64]
     stream: npt.NDArray[np.int64]
+    shape: npt.NDArray[np.uint32]
     detail_row: npt.NDArray[np.uint32]
     detail: npt.NDArray[np.uint32]
     detail_sequence: npt.NDArray[np.int64]
@@ -32,6 +33,7 @@ def read_trace(
     detail_mark: str,
     detail_arguments: list[str],
     detail_sequence: str,
+    shape_arguments: list[str],
     max_text_bytes: int,
     max_events: int,
 ) -> TraceFile: ...

@@ -75,14 +75,11 @@ PyObject* exception_for(shardprof::ErrorCode code) {
 shardprof::TraceFile read_trace(int descriptor, std::vector<std::string> skip_categories,
                                 std::vector<std::string> detail_name_prefixes, std::string detail_mark,
                                 std::vector<std::string> detail_arguments, std::string detail_sequence,
-                                uint64_t max_text_bytes, uint64_t max_events) {
-  const shardprof::ReadOptions options{std::move(skip_categories),
-                                       std::move(detail_name_prefixes),
-                                       std::move(detail_mark),
-                                       std::move(detail_arguments),
-                                       std::move(detail_sequence),
-                                       max_text_bytes,
-                                       max_events};
+                                std::vector<std::string> shape_arguments, uint64_t max_text_bytes,
+                                uint64_t max_events) {
+  const shardprof::ReadOptions options{
+      std::move(skip_categories), std::move(detail_name_prefixes), std::move(detail_mark), std::move(detail_arguments),
+      std::move(detail_sequence), std::move(shape_arguments),      max_text_bytes,         max_events};
   nb::gil_scoped_release unlocked;
   auto trace = shardprof::read_trace(descriptor, options);
   if (trace.ok()) return std::move(trace.value());
@@ -135,6 +132,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("correlation", [](const TraceFile& t) { return column(t, t.columns.correlation); })
       .def_prop_ro("external_id", [](const TraceFile& t) { return column(t, t.columns.external_id); })
       .def_prop_ro("stream", [](const TraceFile& t) { return column(t, t.columns.stream); })
+      .def_prop_ro("shape", [](const TraceFile& t) { return column(t, t.columns.shape); })
       .def_prop_ro("detail_row", [](const TraceFile& t) { return column(t, t.detail_row); })
       .def_prop_ro("detail", [](const TraceFile& t) { return column(t, t.detail); })
       .def_prop_ro("detail_sequence", [](const TraceFile& t) { return column(t, t.detail_sequence); })
@@ -148,7 +146,7 @@ NB_MODULE(_native, m) {
       .def_ro("first_lost_byte", &TraceFile::first_lost_byte)
       .def_ro("truncated", &TraceFile::truncated);
   m.def("read_trace", &read_trace, "descriptor"_a, "skip_categories"_a, "detail_name_prefixes"_a, "detail_mark"_a,
-        "detail_arguments"_a, "detail_sequence"_a, "max_text_bytes"_a, "max_events"_a);
+        "detail_arguments"_a, "detail_sequence"_a, "shape_arguments"_a, "max_text_bytes"_a, "max_events"_a);
   m.def("merge", &merge, "intervals"_a);
   m.def("intersect", &intersect, "a"_a, "b"_a);
   m.def("covered_ns", &covered_ns, "set"_a, "windows"_a);

@@ -19,6 +19,13 @@ bool equals(std::string_view text, const char (&word)[size]) {
   return text.size() == size - 1 && std::memcmp(text.data(), word, size - 1) == 0;
 }
 
+// FNV-1a; never 0.
+uint32_t hash(std::string_view text) {
+  uint32_t value = 2166136261U;
+  for (const char character : text) value = (value ^ static_cast<unsigned char>(character)) * 16777619U;
+  return std::max(value, 1U);
+}
+
 }  // namespace
 
 // One event while its fields arrive, in whatever order. Of a key that comes twice, the last counts.
@@ -34,6 +41,7 @@ struct EventReader::Fields {
   int64_t correlation = absent;
   int64_t external_id = absent;
   int64_t stream = absent;
+  uint32_t shape = 0;
   bool has_detail_mark = false;
 
   [[nodiscard]] std::string_view* named(std::string_view key) {
@@ -88,6 +96,7 @@ Outcome EventReader::read_arguments(TokenCursor& cursor, Fields& fields) {
   fields.arguments = cursor;
   return cursor.take_object([&](std::string_view key) {
     int64_t* identifier = fields.identifier(key);
+    if (identifier == nullptr && is_shape(key)) return read_shape(cursor, fields);
     if (identifier == nullptr && key == options_.detail_mark) fields.has_detail_mark = true;
     if (identifier == nullptr || cursor.peek() == '{' || cursor.peek() == '[') return cursor.skip_value();
     std::string_view text;
@@ -95,6 +104,17 @@ Outcome EventReader::read_arguments(TokenCursor& cursor, Fields& fields) {
     *identifier = integer_from_text(text).value_or(absent);
     return taken;
   });
+}
+
+bool EventReader::is_shape(std::string_view key) const {
+  return std::ranges::find(options_.shape_arguments, key) != options_.shape_arguments.end();
+}
+
+Outcome EventReader::read_shape(TokenCursor& cursor, Fields& fields) {
+  const uint32_t begin = cursor.offset();
+  const Outcome outcome = cursor.skip_value();
+  if (outcome == Outcome::done) fields.shape = hash(cursor.text_since(begin));
+  return outcome;
 }
 
 // False for an event whose time cannot be read.
@@ -117,6 +137,7 @@ bool EventReader::append(const Fields& fields) {
   columns.correlation.push_back(fields.correlation);
   columns.external_id.push_back(fields.external_id);
   columns.stream.push_back(fields.stream);
+  columns.shape.push_back(fields.shape);
   return true;
 }
 

@@ -19,8 +19,9 @@ using shardprof::test::Parsed;
 void require_consistent(const Parsed& parsed) {
   const auto& columns = parsed.trace.columns;
   const size_t rows = columns.size();
-  for (const size_t size : {columns.end_ns.size(), columns.name.size(), columns.category.size(), columns.thread.size(),
-                            columns.correlation.size(), columns.external_id.size(), columns.stream.size()}) {
+  for (const size_t size :
+       {columns.end_ns.size(), columns.name.size(), columns.category.size(), columns.thread.size(),
+        columns.correlation.size(), columns.external_id.size(), columns.stream.size(), columns.shape.size()}) {
     REQUIRE(size == rows);
   }
   for (size_t row = 0; row < rows; ++row) {

@@ -102,6 +102,20 @@ void a_sequence_is_kept_beside_the_details() {
                                  R"({"Collective name": "allreduce", "Input Dims": [[4]]})"});
 }
 
+void a_shape_tells_events_of_one_name_apart() {
+  const TraceFile trace =
+      read(R"({"ph": "X", "ts": 1, "args": {"grid": [4, 1, 1]}}, {"ph": "X", "ts": 1, "args": {"grid": [8, 1, 1]}},)"
+           R"({"ph": "X", "ts": 1, "args": {"stream": 7, "grid": [4, 1, 1], "block": [32, 1, 1]}},)"
+           R"({"ph": "X", "ts": 1, "args": {"block": [4, 1, 1]}}, {"ph": "X", "ts": 1},)"
+           R"({"ph": "X", "ts": 1, "args": {"Input Dims": [[4], [], [2, 3]]}})");
+  const auto shapes = trace.columns.shape.values();
+  CHECK(shapes[0] != 0 && shapes[0] != shapes[1]);
+  CHECK(shapes[2] == shapes[0]);
+  CHECK(shapes[3] == 0 && shapes[4] == 0);
+  CHECK(shapes[5] != 0 && shapes[5] != shapes[0]);
+  CHECK(trace.columns.stream[2] == 7);
+}
+
 void arguments_that_are_no_object_do_no_harm() {
   const TraceFile trace =
       read(R"({"ph": "X", "ts": 1, "args": null}, {"ph": "X", "ts": 1, "args": [1, {"stream": 3}]},)"
@@ -167,6 +181,7 @@ int main() {
   identifiers_of_64_bits_keep_them();
   details_are_kept_where_asked_for();
   a_sequence_is_kept_beside_the_details();
+  a_shape_tells_events_of_one_name_apart();
   arguments_that_are_no_object_do_no_harm();
   an_unreadable_time_costs_its_event_only();
   times_leave_room_for_their_differences();

@@ -10,9 +10,14 @@
 
 namespace shardprof::test {
 
-inline const ReadOptions options{
-    {"python_function"}, {"c10d::", "gloo:"}, "Collective name", {"Collective name", "Input Dims"}, "Seq", 0,
-    UINT64_MAX};
+inline const ReadOptions options{{"python_function"},
+                                 {"c10d::", "gloo:"},
+                                 "Collective name",
+                                 {"Collective name", "Input Dims"},
+                                 "Seq",
+                                 {"grid", "Input Dims"},
+                                 0,
+                                 UINT64_MAX};
 
 struct Parsed {
   TraceFile trace;

@@ -46,7 +46,7 @@ def lost_timestamps(events: Events) -> Mask:
 
 def _only(events: Events, kept: Mask) -> Events:
     new_row = np.cumsum(kept) - 1
-    columns = ("begin_ns", "end_ns", "name", "category", "thread", "correlation", "external_id", "stream")
+    columns = ("begin_ns", "end_ns", "name", "category", "thread", "correlation", "external_id", "stream", "shape")
     return replace(
         events,
         detail_row=new_row[events.detail_row[kept[events.detail_row]]].astype(np.uint32),

@@ -27,6 +27,7 @@ OPTIONS: dict[str, Any] = {
     "detail_mark": "Collective name",
     "detail_arguments": DETAILS,
     "detail_sequence": "Seq",
+    "shape_arguments": ["grid", "Input Dims"],
 }
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,

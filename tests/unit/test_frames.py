@@ -166,7 +166,7 @@ def handmade_events(rows: int) -> KinetoTrace:
         begin_ns=numbers.copy(), end_ns=numbers + 1, name=ids, category=ids.copy(), thread=ids.copy(),
         correlation=optional, external_id=optional.copy(), stream=optional.copy(),
         names=("a", "b"), categories=("kernel", "cpu_op"), threads=("1/1", "1/2"),
-        detail_row=ids[:0], detail=ids[:0], detail_sequence=numbers[:0], details=(),
+        shape=ids, detail_row=ids[:0], detail=ids[:0], detail_sequence=numbers[:0], details=(),
     )  # fmt: skip
     return dataclasses.replace(recorded_trace(), events=events)
 

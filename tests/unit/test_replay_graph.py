@@ -15,7 +15,7 @@ from shardprof.trace.replay.graph import OFF_HOST, StepGraph
 
 NO_EVENTS = Events(
     **{name: np.empty(0, dtype=np.int64) for name in ("begin_ns", "end_ns", "correlation", "external_id", "stream")},
-    **{name: np.empty(0, dtype=np.uint32) for name in ("name", "category", "thread", "detail_row", "detail")},
+    **{name: np.empty(0, dtype=np.uint32) for name in ("name", "category", "thread", "shape", "detail_row", "detail")},
     detail_sequence=np.empty(0, dtype=np.int64), names=(), categories=(), threads=(), details=(),
 )  # fmt: skip
 

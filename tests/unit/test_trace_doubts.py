@@ -50,6 +50,7 @@ def events_at(*spans: tuple[int, int]) -> Events:
         correlation=np.full(len(spans), ABSENT), external_id=np.arange(len(spans)),
         stream=np.full(len(spans), ABSENT), names=("gemm",), categories=("kernel",), threads=("0/7",),
         detail_row=np.arange(len(spans), dtype=np.uint32), detail=np.arange(len(spans), dtype=np.uint32),
+        shape=np.zeros(len(spans), dtype=np.uint32),
         detail_sequence=np.full(len(spans), ABSENT),
         details=tuple({"row": row} for row in range(len(spans))),
     )  # fmt: skip

@@ -28,6 +28,8 @@ class EventReader {
   struct Fields;
 
   Outcome read_arguments(TokenCursor& cursor, Fields& fields);
+  [[nodiscard]] bool is_shape(std::string_view key) const;
+  static Outcome read_shape(TokenCursor& cursor, Fields& fields);
   bool append(const Fields& fields);
   void append_details(TokenCursor arguments);
   uint32_t category_id(std::string_view category);

@@ -23,6 +23,7 @@ struct TraceColumns {
   Column<int64_t> correlation;
   Column<int64_t> external_id;
   Column<int64_t> stream;
+  Column<uint32_t> shape;  // a hash of the argument that ReadOptions calls a shape, as it stands in the file; 0: none
 
   [[nodiscard]] size_t size() const { return begin_ns.size(); }
 };
@@ -60,6 +61,7 @@ struct ReadOptions {
   std::string detail_mark;                        // and of those that have this argument:
   std::vector<std::string> detail_arguments;      // these arguments,
   std::string detail_sequence;                    // and this integer, which is another one with each event
+  std::vector<std::string> shape_arguments;       // these tell how much an event has to do; it has one of them at most
   uint64_t max_text_bytes = 0;                    // refuse more text than this; 0: than any honest trace has
   uint64_t max_events = UINT64_MAX;               // refuse more rows than this, which memory has to hold
 };

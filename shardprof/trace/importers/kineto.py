@@ -35,6 +35,7 @@ _CATEGORY_TODAY = {
     "Runtime": "cuda_runtime",
 }
 _UNUSED_CATEGORIES = ("python_function", "Trace", "ac2g")
+_SHAPE_ARGUMENTS = ("grid", "Input Dims")
 _COMM_NAME_PREFIXES = ("c10d::", "gloo:", "nccl:", "record_param_comms")
 
 DATALOADER_RANGE = re.compile(r"enumerate\((DataLoader|DataPipe)\)#.*__next__")
@@ -113,6 +114,7 @@ def _columns(file: Place, how: Reading) -> TraceFile:
                 detail_mark=COLLECTIVE_NAME,
                 detail_arguments=(*COLLECTIVE_ARGUMENTS, *TENSOR_ARGUMENTS),
                 detail_sequence=COLLECTIVE_SEQUENCE,
+                shape_arguments=_SHAPE_ARGUMENTS,
                 max_text_bytes=how.max_text_bytes,
                 max_events=how.max_events(),
             )
@@ -143,6 +145,7 @@ def _events(columns: TraceFile) -> Events:
         correlation=columns.correlation,
         external_id=columns.external_id,
         stream=columns.stream,
+        shape=columns.shape,
         names=tuple(_unescaped(name) for name in columns.names),
         categories=tuple(_CATEGORY_TODAY.get(category, category) for category in columns.categories),
         threads=tuple(columns.threads),

@@ -234,6 +234,7 @@ def _events(done: Sequence[_Operation]) -> Events:
         correlation=nothing,
         external_id=nothing,
         stream=nothing,
+        shape=np.zeros(len(done), dtype=np.uint32),
         names=names,
         categories=names,
         threads=("operations",),
