@@ -13,6 +13,7 @@ from shardprof.analysis import always_on, breakdown
 from shardprof.analysis.communication import CommunicationTable
 from shardprof.analysis.group_places import with_places
 from shardprof.analysis.late_counters import counter_evidence
+from shardprof.analysis.late_tasks import with_tasks
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step, Straggler
@@ -26,6 +27,7 @@ from shardprof.analysis.together import Together, together
 from shardprof.analysis.volumes.volumes import volumes
 from shardprof.trace.across.calls import RankWindow
 from shardprof.trace.across.gaps import gaps_of
+from shardprof.trace.across.tasks import Tasks, add_tasks, tasks_of
 from shardprof.trace.activities import Activities
 from shardprof.trace.collectives import UNKNOWN, Collectives
 from shardprof.trace.device_doubts import device_doubts
@@ -56,7 +58,15 @@ class _Gathered:
     plan: CapturePlan | None
     table: CommunicationTable = field(default_factory=CommunicationTable)
     windows: list[RankWindow] = field(default_factory=list)
+    tasks: dict[int, list[Tasks]] = field(default_factory=dict)
     observer: Observer = field(default_factory=observer)
+
+    def take(self, traces: RankTraces, trace: KinetoTrace, activities: Activities, steps: StepWindows) -> None:
+        """What of a trace of a rank outlives it; `steps` are those that hold work."""
+        self.windows.append(_window(traces, trace, activities, steps))
+        self.tasks.setdefault(traces.rank, []).append(tasks_of(trace, steps.windows))
+        if steps.numbers:
+            self.observer.take(_view(traces, trace, activities, steps))
 
 
 def analyse(run: Run) -> Result:
@@ -82,7 +92,7 @@ def analyse(run: Run) -> Result:
         step_source=step_source,
         step_confidence=min((steps.confidence for steps in found if steps.source == step_source), default=None),
         ranks=_with_lateness(ranks, all_ranks),
-        stragglers=_stragglers(ranks, all_ranks) if all_ranks else None,
+        stragglers=_stragglers(ranks, all_ranks, gathered.tasks) if all_ranks else None,
         collectives=tuple(map(all_ranks.with_times, rows)) if all_ranks else rows,
         clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
@@ -112,10 +122,7 @@ def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[S
         totals += [total] if (total := breakdown.total(trace.activities)) else []
         full = np.array([not step.empty for step in of_trace], dtype=np.bool_)
         launched.append(trace.activities.collectives.launched_inside(found.windows[full]))
-        in_full = _only(found, full)
-        gathered.windows.append(_window(traces, trace, trace.activities, in_full))
-        if full.any():
-            gathered.observer.take(_view(traces, trace, trace.activities, in_full))
+        gathered.take(traces, trace, trace.activities, _only(found, full))
     gathered.table.add_rank(launched)
     doubts += _collectives_unknown(launched)
     if not traces.traces:
@@ -132,10 +139,12 @@ def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[S
     return rank, all_found, doubts + _record_doubts(traces.record)
 
 
-def _stragglers(ranks: list[Rank], all_ranks: Together) -> tuple[Straggler, ...]:
+def _stragglers(ranks: list[Rank], all_ranks: Together, parts: dict[int, list[Tasks]]) -> tuple[Straggler, ...]:
+    tasks = {rank: add_tasks(of_rank) for rank, of_rank in parts.items()}
+    by_tasks = [with_tasks(found, tasks) for found in stragglers(ranks, all_ranks.calls, all_ranks.lateness)]
     late = [
         replace(found, evidence=(*found.evidence, *counter_evidence(found.rank, found.cause, ranks)))
-        for found in stragglers(ranks, all_ranks.calls, all_ranks.lateness)
+        for found in by_tasks
     ]
     return tuple(sorted([*late, *slow_links(ranks)], key=lambda straggler: -straggler.cost_ns_per_step))
 

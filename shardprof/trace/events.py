@@ -21,10 +21,10 @@ class Events:
     """One row an event with a duration, in the order of the file. Times are nanoseconds on the rank's own clock.
 
     `name`, `category` and `thread` are indices into the tuples of the same names in the plural; `correlation`,
-    `external_id` and `stream` are `engine.ABSENT` where an event has none. `shape` tells events of one name apart by how
-    much they have to do: a hash of a kernel's grid or of an operator's input sizes, 0 where these are not told. The rows `detail_row`, in ascending order,
-    are of communication: what they carry is `details` at the indices `detail`, and which of its group's calls each is
-    `detail_sequence`.
+    `external_id` and `stream` are `engine.ABSENT` where an event has none. `shape` tells events of one name apart by
+    how much they have to do: a hash of a kernel's grid or of an operator's input sizes, 0 where these are not told. The
+    rows `detail_row`, in ascending order, are of communication: what they carry is `details` at the indices `detail`,
+    and which of its group's calls each is `detail_sequence`.
     """
 
     begin_ns: Int64s

@@ -35,7 +35,8 @@ def work_in_order(events: Events, main_thread: int | None) -> Work:
     """
     rows = np.flatnonzero(events.in_categories("kernel", "gpu_memcpy"))
     if not len(rows):
-        return _outer_operators(events, main_thread)
+        outer = outer_operators(events, main_thread)
+        return _work(events, outer, outer)
     calls = launches_of(events, rows)
     known = calls >= 0
     if known.mean() < _MOST:
@@ -53,12 +54,12 @@ def _work(events: Events, rows: Int64s, calls: Int64s) -> Work:
     )
 
 
-def _outer_operators(events: Events, main_thread: int | None) -> Work:
-    """Operators that are inside no other: what those do inside is no work of its own."""
+def outer_operators(events: Events, main_thread: int | None) -> Int64s:
+    """The rows of operators that are inside no other, in order: what those do inside is no work of its own."""
     operators = events.in_categories("cpu_op") & events.named(is_operator)
     rows = np.flatnonzero(operators & (events.thread == main_thread))
     rows = rows[np.lexsort((-events.end_ns[rows], events.begin_ns[rows]))]
     ends = np.maximum.accumulate(events.end_ns[rows])
     outer = np.ones(len(rows), dtype=np.bool_)
     outer[1:] = events.begin_ns[rows[1:]] >= ends[:-1]
-    return _work(events, rows[outer], rows[outer])
+    return rows[outer]

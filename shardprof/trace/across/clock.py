@@ -2,8 +2,8 @@
 
 Offset and drift of each clock and the instant of each collective are fitted in turn, by least squares in which an end
 that is far off counts less (Huber's weights), until they no longer change. Ranks of one node share its clock. Where
-only sends and receives tie a clock to the others their ends take part too: what they are apart is about the same in both
-directions, and cancels.
+only sends and receives tie a clock to the others their ends take part too: what they are apart is about the same in
+both directions, and cancels.
 """
 
 from __future__ import annotations
