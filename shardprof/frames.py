@@ -117,7 +117,7 @@ class Run:
                            the phases on the main thread; null where they were not seen
         captured, profiling
                            Boolean: the profiler recorded the step; it was there, recording or warming up
-        hook_ns            what recording took of it
+        hook_ns, gc_ns     what recording took of it; what Python's garbage collector did
         cuda_...           on GPUs, of torch's allocator: cuda_allocated_bytes, cuda_peak_allocated_bytes, ...
         counter_...        Float64: as in `steps`
         """

@@ -30,6 +30,7 @@ _RECORDED: dict[str, pl.DataType] = {
     **dict.fromkeys(("data_ns", "forward_ns", "backward_ns", "optimizer_ns"), pl.Int64()),
     **dict.fromkeys(("captured", "profiling"), pl.Boolean()),
     "hook_ns": pl.Int64(),
+    "gc_ns": pl.Int64(),
 }
 _TOTALS = tuple(field.name for field in dataclasses.fields(Total))
 _SHARES_OF_SPAN = ("busy", "idle", "compute", "comm", "exposed_comm")

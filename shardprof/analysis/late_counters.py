@@ -50,6 +50,12 @@ _SIGNS = (
     ),
     _Sign(
         ("launch", "data_loading", "compute"),
+        _share("garbage_s"),
+        lambda own, others: own > others + 0.01,
+        lambda own, others: f"Python's garbage collector holds it up for {own:.1%} of a step, the others {others:.1%}",
+    ),
+    _Sign(
+        ("launch", "data_loading", "compute"),
         _mean("major_page_faults"),
         lambda own, others: own > others + 10,
         lambda own, others: f"it has {own:,.0f} page faults a step that read from storage, the others {others:,.0f}",

@@ -35,6 +35,7 @@ class Nodes:
         begins_ns = np.array([step.begin_ns for step in rank.steps], dtype=np.int64)
         ends_ns = begins_ns + np.array([step.wall_ns for step in rank.steps], dtype=np.int64)
         told = step_counters(self._counters(str(traces.host)), node_rank, begins_ns, ends_ns)
+        told |= {"garbage_s": _garbage_s(rank, traces)}
         steps = (
             replace(step, counters={name: _rounded(v[i]) for name, v in sorted(told.items()) if not np.isnan(v[i])})
             for i, step in enumerate(rank.steps)
@@ -71,6 +72,13 @@ class Nodes:
 
     def _read(self, name: str) -> Counters:
         return read_counters(self._hosts[name].folder / COUNTERS_FILE)
+
+
+def _garbage_s(rank: Rank, traces: RankTraces) -> Float64s:
+    """What each step spent in the garbage collector; NaN where in no step anything was collected, or counted."""
+    spent_s = {record.step: record.gc_ns / 1e9 for record in traces.steps}
+    is_told = any(spent_s.values())
+    return np.array([spent_s.get(step.step, np.nan) if is_told else np.nan for step in rank.steps])
 
 
 def _rounded(value: float) -> float:

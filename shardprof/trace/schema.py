@@ -203,7 +203,8 @@ def last_attempt(records: Iterable[RankRecord]) -> list[RankRecord]:
 class StepRecord:
     """One training step of one rank; phases are time on the main thread, None where the phase was not seen.
 
-    `hook_ns` is what shardprof's own hooks took of it, starting and exporting the profiler included. `profiling` is
+    `hook_ns` is what shardprof's own hooks took of it, starting and exporting the profiler included, `gc_ns` Python's
+    garbage collector. `profiling` is
     True while shardprof's profiler is there at all, `captured` while it records. `cuda_memory` is what torch's
     allocator held at the step's end: bytes `allocated_bytes`, `active_bytes`, `reserved_bytes`, their `peak_...` since
     the process began, and how often memory ran short, `alloc_retries`, `ooms`; empty without a GPU.
@@ -219,6 +220,7 @@ class StepRecord:
     captured: bool = False
     profiling: bool = False
     hook_ns: int = 0
+    gc_ns: int = 0
     cuda_memory: dict[str, int] = field(default_factory=dict)
 
 

@@ -25,7 +25,7 @@ def run_phase(clock: StepClock, phase: str) -> None:
 def one_step(clock: StepClock, *phases: str) -> StepRecord:
     for phase in phases:
         run_phase(clock, phase)
-    return clock.mark(captured=False, profiling=False, hook_ns=0, cuda_memory={})
+    return clock.mark(captured=False, profiling=False, hook_ns=0, gc_ns=0, cuda_memory={})
 
 
 def test_steps_follow_each_other_without_a_gap() -> None:
@@ -59,7 +59,7 @@ def test_a_phase_inside_another_is_part_of_it() -> None:
     assert not clock.end()
     assert clock.depth == 1
     assert clock.end()
-    record = clock.mark(captured=False, profiling=False, hook_ns=0, cuda_memory={})
+    record = clock.mark(captured=False, profiling=False, hook_ns=0, gc_ns=0, cuda_memory={})
     assert record.backward_ns is None
     assert record.optimizer_ns is not None
 
@@ -78,7 +78,7 @@ def test_a_first_step_that_begins_with_backward_has_no_forward_to_tell() -> None
 def test_a_phase_left_open_by_an_exception_ends_with_its_step() -> None:
     clock = StepClock()
     clock.begin(FORWARD)
-    clock.mark(captured=False, profiling=False, hook_ns=0, cuda_memory={})
+    clock.mark(captured=False, profiling=False, hook_ns=0, gc_ns=0, cuda_memory={})
     assert clock.depth == 0
     assert not clock.end()
     assert clock.begin(DATA)

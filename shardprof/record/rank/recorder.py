@@ -15,6 +15,7 @@ from shardprof.record import claim
 from shardprof.record.rank import groups
 from shardprof.record.rank.capture import Capture
 from shardprof.record.rank.cuda_memory import allocator_state
+from shardprof.record.rank.garbage import Garbage
 from shardprof.record.rank.housekeeper import Housekeeper
 from shardprof.record.rank.other_profilers import OtherProfilers
 from shardprof.record.rank.ranges import Range
@@ -57,6 +58,7 @@ class Recorder:
         self.hook_ns = 0
         self._thread = threading.get_ident()
         self._steps_path = folder / STEPS_FILE
+        self._garbage = Garbage()
         self._journal = Journal(self._steps_path, MOST_STEP_BYTES)
         self._at = (0, BETWEEN, self.clock.now_ns)
         self._housekeeper = Housekeeper(run, folder, plan.watchdog_s, self._place, self._look_at_clock)
@@ -125,6 +127,7 @@ class Recorder:
             captured=self.capture.recording,
             profiling=self.capture.profiling,
             hook_ns=self.hook_ns,
+            gc_ns=self._garbage.take_ns(),
             cuda_memory=allocator_state(),
         )
         self.hook_ns = 0
@@ -141,6 +144,7 @@ class Recorder:
 
     def finish(self) -> None:
         """The process ends."""
+        self._garbage.stop()
         self._end_range()
         self.capture.finish()
         self._is_at(ENDED)

@@ -90,7 +90,9 @@ class StepClock:
         if records:
             self.step, self._begin_ns = 0, records[0].begin_ns - self._offset_ns
 
-    def mark(self, *, captured: bool, profiling: bool, hook_ns: int, cuda_memory: dict[str, int]) -> StepRecord:
+    def mark(
+        self, *, captured: bool, profiling: bool, hook_ns: int, gc_ns: int, cuda_memory: dict[str, int]
+    ) -> StepRecord:
         """The step ends now and the next one begins."""
         now_ns = time.monotonic_ns()
         record = StepRecord(
@@ -104,6 +106,7 @@ class StepClock:
             captured=captured,
             profiling=profiling,
             hook_ns=hook_ns,
+            gc_ns=gc_ns,
             cuda_memory=cuda_memory,
         )
         self.step += 1
