@@ -59,8 +59,8 @@ def read_trace(
     `descriptor` may be a pipe; `name` is for error messages. Events of `skip_categories` cost no memory. Of events
     whose name begins with one of `detail_name_prefixes`, or that have the argument `detail_mark`, the
     `detail_arguments` are kept, each different JSON object of them once, and the integer `detail_sequence`, which
-    differs from event to event. `shape` is a hash of the text of whichever of `shape_arguments` an event has, 0 where it
-    has none. What is damaged is mended, or left out and counted. Raises OSError where reading fails;
+    differs from event to event. `shape` is a hash of the text of whichever of `shape_arguments` an event has, 0 where
+    it has none. What is damaged is mended, or left out and counted. Raises OSError where reading fails;
     UnreadableTraceError for what is no trace at all, for more text than `max_text_bytes` (None: than any honest trace
     has) and for more than `max_events`.
     """

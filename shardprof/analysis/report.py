@@ -32,6 +32,7 @@ from shardprof.trace.activities import Activities
 from shardprof.trace.collectives import UNKNOWN, Collectives
 from shardprof.trace.device_doubts import device_doubts
 from shardprof.trace.events import Mask
+from shardprof.trace.framework_names import framework_of
 from shardprof.trace.importers.kineto import KinetoTrace
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
@@ -47,6 +48,7 @@ class _Identity:
     """What one rank tells about the job as a whole."""
 
     record: RankRecord | None
+    framework: str | None
     device_name: str | None
     world_size: int | None
 
@@ -265,6 +267,7 @@ def _identity(traces: RankTraces) -> _Identity:
     used = bool(traces.traces and traces.traces[0].activities and traces.traces[0].activities.device == "cuda")
     return _Identity(
         record=traces.record,
+        framework=framework_of(name for trace in traces.traces for name in trace.events.names),
         device_name=str(name) if name and used else None,
         world_size=world if isinstance(world, int) else (traces.record.world_size if traces.record else None),
     )
@@ -277,7 +280,7 @@ def _source(run: Run, ranks: list[Rank], identities: list[_Identity], nodes: Nod
         paths=tuple(str(path) for path in run.paths),
         kind="run" if first else "traces",
         command=shlex.join(record.command) if record else None,
-        framework=first.framework if first else None,
+        framework=first.framework if first else identities[0].framework if identities else None,
         settings=dict(first.settings) if first else {},
         device_name=next((identity.device_name for identity in identities if identity.device_name), None),
         world_size=max((identity.world_size or 0 for identity in identities), default=0) or None,

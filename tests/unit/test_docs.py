@@ -44,6 +44,13 @@ def test_every_field_of_a_report_is_defined() -> None:
     assert [name for name in sorted(fields) if not re.search(rf"`[a-z.\[\]]*\b{name}(\[\])?`", DEFINITIONS)] == []
 
 
+def test_every_rule_is_in_the_docs() -> None:
+    files = (ROOT / "shardprof" / "analysis" / "rules").glob("[a-z]*.py")
+    rules = {rule for path in files for rule in re.findall(r'"(R\d\d)"', path.read_text())}
+    told = re.findall(r"^\| (R.*?) \|", (ROOT / "docs" / "findings.md").read_text(), re.MULTILINE)
+    assert rules == {rule for row in told for rule in row.split(", ")}
+
+
 def test_every_class_is_defined() -> None:
     assert [name for name in CLASSES if f"| `{name}` |" not in DEFINITIONS] == []
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, TypeVar
 
-from shardprof.analysis.result import Evidence, Finding, KindSummary, Rank, Result, Step, StepsSummary
+from shardprof.analysis.result import Collective, Evidence, Finding, KindSummary, Rank, Result, Step, StepsSummary
 from shardprof.analysis.rules._exposed import WHOLE_STEP, Exposed
 from shardprof.analysis.rules._observing import Observation
+from shardprof.analysis.volumes.training_settings import TrainingSettings, UnknownError
 from shardprof.trace.classes import COMM_KINDS
 
 Seen = TypeVar("Seen", bound=Observation)
@@ -115,6 +116,37 @@ class Case:
             side_effect=turn.side_effect,
             disproof=turn.disproof,
         )
+
+    @property
+    def is_one_dimensional(self) -> bool:
+        """Do all ranks of the job share and replicate the model, so that no other parallelism communicates beside? By
+        the settings; where these do not tell, all of them communicate in one group."""
+        settings, world_size = TrainingSettings(self.result.source.settings), self.result.source.world_size
+        try:
+            return settings.shards * settings.replicas == world_size
+        except UnknownError:
+            return {row.group_size for row in self.result.collectives} == {world_size}
+
+    def mean_of_ranks(self, seen: Sequence[Seen], measured: Callable[[Seen], float]) -> float:
+        """What was observed on ranks, in the mean over all of them: 0 where it was not observed."""
+        by_rank: dict[int, list[float]] = {}
+        for observation in seen:
+            by_rank.setdefault(observation.rank, []).append(measured(observation))
+        return sum(map(fmean, by_rank.values())) / len({rank.rank for rank, _ in self.full_steps()})
+
+    def waiting_ns(self, *kinds: str) -> float:
+        """What a step waits for these kinds of communication to move their bytes: without what it waits for ranks that
+        come late, which moving less would not win."""
+        exposed_ns = sum(kind.exposed_ns for kind in self.kinds(*kinds)) / self.steps.count
+        rows = [row for row in self.result.collectives if row.kind in kinds]
+        return self.cost_ns(self.exposed(*kinds), exposed_ns) * self.moving_share(rows)
+
+    def moving_share(self, rows: Sequence[Collective]) -> float:
+        """The share of their time that collectives move bytes rather than wait for the last rank to come; 1 where the
+        traces do not tell."""
+        moving_ns = sum(row.transfer_ns for row in rows if row.transfer_ns is not None)
+        waiting_ns = sum(row.wait_ns for row in rows if row.wait_ns is not None)
+        return moving_ns / (moving_ns + waiting_ns) if moving_ns + waiting_ns else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

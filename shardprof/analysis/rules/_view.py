@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +13,18 @@ from shardprof.engine import Int64s, Intervals, covered_ns, holding, intersect, 
 from shardprof.trace.activities import Activities
 from shardprof.trace.events import Events, Mask
 from shardprof.trace.importers.kineto import KinetoTrace
+from shardprof.trace.launches import DEVICE_CATEGORIES
 from shardprof.trace.phases import phases_at
 from shardprof.trace.replay import StepGraph, step_graph
 from shardprof.trace.schema import RankRecord, StepRecord
 from shardprof.trace.steps import StepWindows
+
+RUNS_AHEAD = 0.05
+"""Of a step's length: devices that still work for longer after its end than this, and than they idled in it, the host
+has run ahead of; others catch up with it."""
+
+UPDATE = re.compile(r"^Optimizer\.step#(\w+)\.step$")
+"""torch's own range around an optimizer's step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +71,12 @@ class View:
 
     @cached_property
     def graph(self) -> StepGraph:
-        """What waited for what in the sample."""
+        """What waited for what in the sample; until its devices are done where the host runs ahead of them."""
         begin_ns, end_ns = self.sample[0].tolist()
-        return step_graph(self.trace, begin_ns, end_ns)
+        graph = step_graph(self.trace, begin_ns, end_ns)
+        idle_ns = end_ns - begin_ns - int(covered_ns(self.activities.busy(), self.sample)[0])
+        runs_ahead = graph.behind_ns > max(RUNS_AHEAD * (end_ns - begin_ns), idle_ns)
+        return graph.until_devices() if runs_ahead else graph
 
     def cost_ns(self, rows: Int64s) -> int:
         """By how much the sample would be shorter if these events took no time."""
@@ -128,3 +140,43 @@ class View:
             begin_ns=base_ns + begin_ns,
             end_ns=base_ns + end_ns,
         )
+
+    def launching(self, rows: Int64s) -> Int64s:
+        """The calls that launched some activities of a device, as far as the trace holds them."""
+        calls = self.launches(rows)
+        return calls[calls >= 0]
+
+    def idled_ns(self, calls: Int64s) -> float:
+        """How much of a step, in the mean, a device can have idled because the host stood in these calls: no longer
+        than it stood there, and no longer than the device lacked launched work."""
+        return min(self.a_step_ns(self.merged(calls)), self.a_step_ns(self.activities.late_launches))
+
+    def launches(self, rows: Int64s) -> Int64s:
+        """The call that launched each of some activities of a device, -1 where the trace does not hold it."""
+        on_device = np.flatnonzero(self.events.in_categories(*DEVICE_CATEGORIES))
+        calls: Int64s = self.activities.launches[np.searchsorted(on_device, rows)]
+        return calls
+
+    @property
+    def device_bytes(self) -> int | None:
+        """The memory of a device, of unlike ones the smallest; None where the trace does not tell."""
+        told = self.trace.metadata.get("deviceProperties")
+        devices = told if isinstance(told, list) else []
+        sizes = [device.get("totalGlobalMem") for device in devices if isinstance(device, dict)]
+        return min((size for size in sizes if isinstance(size, int) and size > 0), default=None)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most device memory that torch's allocator reserved; None where that was not recorded."""
+        peaks = [record.cuda_memory.get("peak_reserved_bytes", 0) for record in self.step_records]
+        return max(peaks, default=0) or None
+
+    @cached_property
+    def updates(self) -> Int64s:
+        """The optimizers' steps in which no closure computes gradients."""
+        events = self.events
+        rows = self.rows(events.named(UPDATE.match) & events.in_categories("user_annotation", "cpu_op"))
+        nodes_ns = np.sort(events.begin_ns[events.named(lambda name: name.startswith("autograd::engine::"))])
+        inside = np.searchsorted(nodes_ns, events.end_ns[rows]) - np.searchsorted(nodes_ns, events.begin_ns[rows])
+        alone: Int64s = rows[inside == 0]
+        return alone

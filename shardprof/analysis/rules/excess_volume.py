@@ -19,7 +19,6 @@ def find(case: Case) -> Iterator[Finding]:
     if ratio is None or ratio < 1 + LEAST_EXCESS or not case.setting("use_multi_rank_bucket_allreduce"):
         return
     seen = case.exposed("all_reduce")
-    exposed_ns = case.cost_ns(seen, sum(kind.exposed_ns for kind in case.kinds("all_reduce")) / case.steps.count)
     measured, needed = volumes.total.measured_bytes or 0, volumes.total.theory_bytes or 0
     yield case.finding(
         "R04",
@@ -29,7 +28,8 @@ def find(case: Case) -> Iterator[Finding]:
                  if volumes.reasons else f"{measured / 1e6:,.3g} MB a rank and step instead of {needed / 1e6:,.3g}"),
             case.longest(seen, "all_reduce", "gradients are all-reduced here"),
         ],
-        exposed_ns / 2,  # an all-reduce is a reduce-scatter, which is needed, and an all-gather, which is not
+        # An all-reduce is a reduce-scatter, which is needed, and an all-gather, which is not.
+        case.waiting_ns("all_reduce") / 2,
         Turn(
             advice="reduce-scatter gradients instead of all-reducing them",
             knob="PyTorch FSDP2: fully_shard(block, reshard_after_forward=False) shards as ZeRO-2 does, and "

@@ -28,7 +28,7 @@ def find(case: Case) -> Iterator[Finding]:
         "R28",
         f"Gradients are reduced in fp32, the model computes in {case.setting('precision')}",
         [said(f"reducing them takes {milliseconds(exposed_ns)} a step, exposed; in half the bytes about half of that")],
-        case.cost_ns(case.exposed(*GRADIENT_KINDS), exposed_ns) / 2,
+        case.waiting_ns(*GRADIENT_KINDS) / 2,
         Turn(
             advice="reduce gradients in the precision in which they are computed",
             knob=of_framework(_KNOBS, case),

@@ -19,7 +19,8 @@ def find(case: Case) -> Iterator[Finding]:
     comm_ns, exposed_ns = sum(kind.comm_ns for kind in kinds), sum(kind.exposed_ns for kind in kinds)
     overlapped_ns = sum(kind.overlapped_ns for kind in kinds)
     parameters, bucket = case.number("parameters"), case.number("reduce_bucket_elements")
-    if case.framework != "DeepSpeed" or not comm_ns or parameters is None or bucket is None:
+    # Without a GPU DeepSpeed waits inside each call, whatever the bucket.
+    if case.framework != "DeepSpeed" or not case.on_gpu or not comm_ns or parameters is None or bucket is None:
         return
     is_late = bucket > parameters / PARTS or not case.setting("overlap_comm")
     hardly_any_ns = LEAST_SHARE * case.steps.count * case.step_ns
@@ -35,7 +36,7 @@ def find(case: Case) -> Iterator[Finding]:
                  f"elements holds all {parameters:,.0f} gradients, and is sent when it is full".replace("%", " %")),
             case.longest(seen, max(kinds, key=lambda kind: kind.exposed_ns).kind, "it is exposed for longest here"),
         ],
-        case.cost_ns(seen, exposed_ns / case.steps.count),
+        case.waiting_ns(*GRADIENT_KINDS),
         Turn(
             advice="let buckets fill during backward, and communicate them beside it",
             knob=f'"zero_optimization": {{"overlap_comm": true, "reduce_bucket_size": {smaller}}}'

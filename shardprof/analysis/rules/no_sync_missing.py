@@ -23,7 +23,7 @@ def find(case: Case) -> Iterator[Finding]:
     if not batches or not reductions or batches < 2 or reductions < 2 or case.setting("zero_stage") in (0, 1):
         return
     gradients_ns = sum(kind.exposed_ns for kind in case.kinds(*GRADIENT_KINDS)) / case.steps.count
-    cost_ns = case.cost_ns(case.exposed(*GRADIENT_KINDS), gradients_ns) * (1 - 1 / reductions)
+    cost_ns = case.waiting_ns(*GRADIENT_KINDS) * (1 - 1 / reductions)
     yield case.finding(
         "R21",
         f"Gradients are communicated {reductions} times a step, once would do",

@@ -20,16 +20,21 @@ _KNOBS = {
     "DDP": "DistributedDataParallel(bucket_cap_mb=100)",
     "DeepSpeed": "deepspeed.utils.set_z3_leaf_modules(model, [Block]), a larger stage3_param_persistence_threshold",
 }
+_AFTER_THE_STEP = (
+    '"zero_optimization": {"stage": 2}: after a step ZeRO-3 gathers each tensor below '
+    "stage3_param_persistence_threshold by itself, ZeRO-2 all at once"
+)
 
 
 def find(case: Case) -> Iterator[Finding]:
     """For each kind that moves little a call in many calls, more slowly than others move more, and is waited for."""
     for kind in case.kinds("all_gather", "reduce_scatter", "all_reduce"):
-        if _is_tiny(kind, case):
+        if is_tiny(kind, case):
             yield _finding(kind, case)
 
 
-def _is_tiny(kind: KindSummary, case: Case) -> bool:
+def is_tiny(kind: KindSummary, case: Case) -> bool:
+    """Does a kind move little a call in many calls, more slowly than others move more, and is it waited for?"""
     calls = kind.calls / case.steps.count
     if not kind.payload_bytes or calls < LEAST_CALLS or kind.payload_bytes / kind.calls >= SMALL_BYTES:
         return False
@@ -46,6 +51,13 @@ def _starts_slowly(kind: KindSummary, case: Case) -> bool:
     return (kind.payload_bytes or 0) / kind.calls < SURELY_SMALL_BYTES
 
 
+def _is_after_the_step(kind: KindSummary, case: Case) -> bool:
+    """Is it mostly what ZeRO-3 keeps on every rank that is gathered?"""
+    after = case.exposed(kind.kind, phase="optimizer")
+    most_ns = kind.exposed_ns / case.steps.count / 2
+    return case.setting("zero_stage") == 3 and case.mean_of_ranks(after, lambda one: one.exposed_ns) > most_ns
+
+
 def _finding(kind: KindSummary, case: Case) -> Finding:
     calls, name = kind.calls / case.steps.count, kind.kind.replace("_", "-")
     size_kb = (kind.payload_bytes or 0) / kind.calls / 1e3
@@ -59,10 +71,10 @@ def _finding(kind: KindSummary, case: Case) -> Finding:
                  f"{milliseconds(exposed_ns)} are exposed; below 1 MB a call no network reaches its bandwidth"),
             case.longest(seen, kind.kind, "they take longest here"),
         ],
-        case.cost_ns(seen, exposed_ns),
+        case.waiting_ns(kind.kind),
         Turn(
             advice="move the same bytes in fewer calls",
-            knob=of_framework(_KNOBS, case),
+            knob=_AFTER_THE_STEP if _is_after_the_step(kind, case) else of_framework(_KNOBS, case),
             side_effect="more parameters are gathered at once, which takes memory; less can overlap with compute",
             disproof="the bus bandwidth in the report is near the network's all the same",
         ),
