@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, DistributedSampler
 
+from shardprof.study.loss_log import LossLog
 from shardprof.study.strategies import Settings, Trainer
 from shardprof.study.world import World
 
@@ -48,16 +49,28 @@ def make_loader(
 
 
 def fit(
-    trainer: Trainer, loader: DataLoader[Batch], world: World, settings: Settings, *, steps: int, log_every: int
+    trainer: Trainer,
+    loader: DataLoader[Batch],
+    world: World,
+    settings: Settings,
+    *,
+    steps: int,
+    log_every: int,
+    log: LossLog | None = None,
 ) -> Iterator[Progress]:
-    """Train for `steps` optimizer steps; what comes out is the first, every `log_every`-th and the last of them."""
-    samples_per_step = world.size * settings.batch_size * settings.accumulation
+    """Train for `steps` optimizer steps; what comes out is the first, every `log_every`-th and the last of them. The
+    losses of all go into the `log`."""
+    samples_per_step = settings.samples_a_step(world)
     batches = _endless(loader)
     logged_step, logged_at = 0, time.perf_counter()
     for step in range(1, steps + 1):
         loss = _step(trainer, batches, world, settings)
+        if log is not None:
+            log.add(step, loss)
         if step % log_every == 0 or step in (1, steps):
             loss_now = loss.item()  # waits for the device, so that the time is the work's
+            if log is not None:
+                log.write()
             seconds = (time.perf_counter() - logged_at) / (step - logged_step)
             yield Progress(
                 step=step,
@@ -75,7 +88,7 @@ def count_correct(trainer: Trainer, loader: DataLoader[Batch], world: World) -> 
 
     The sampler repeats some images so that all ranks have as many; the repeated ones do not count.
     """
-    trainer.eval()
+    trainer.train(on=False)
     images_in_split = len(loader.dataset)  # type: ignore[arg-type]
     correct, seen = torch.zeros((), dtype=torch.int64, device=world.device), 0
     for images, labels in loader:
@@ -86,6 +99,7 @@ def count_correct(trainer: Trainer, loader: DataLoader[Batch], world: World) -> 
     if dist.is_initialized():
         dist.all_reduce(correct)
         _wait_until_gloo_lets_go(correct)
+    trainer.train(on=True)
     return correct
 
 
@@ -101,11 +115,16 @@ def _wait_until_gloo_lets_go(tensor: torch.Tensor) -> None:
 
 
 def _step(trainer: Trainer, batches: Iterator[Batch], world: World, settings: Settings) -> torch.Tensor:
+    """The mean loss of the step's micro-batches."""
+    losses = []
     for micro_batch in range(1, settings.accumulation + 1):
         images, labels = (tensor.to(world.device, non_blocking=True) for tensor in next(batches))
-        loss = cross_entropy(trainer.forward(images), labels)
-        trainer.backward(loss, last=micro_batch == settings.accumulation)
-    return loss.detach()
+        last = micro_batch == settings.accumulation
+        with trainer.micro_batch(last=last):
+            loss = cross_entropy(trainer.forward(images), labels)
+            trainer.backward(loss, last=last)
+        losses.append(loss.detach())
+    return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
 
 
 def _endless(loader: DataLoader[Batch]) -> Iterator[Batch]:

@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch.utils.data import Dataset
 
 from shardprof.study import data
+from shardprof.study.knobs import KNOBS_OF, Knobs
 from shardprof.study.model import ViTConfig, build_model
 from shardprof.study.strategies import STRATEGIES, Settings
 from shardprof.study.training import fit, make_loader
@@ -23,6 +25,17 @@ from shardprof.study.world import World, connected, find_world
 TINY = ViTConfig(layers=2, heads=2, width=32, mlp=64, patch_size=8, image_size=32)
 STEPS = 4
 SHARDED = ["fsdp1-full", "fsdp1-grad-op", "fsdp2-full", "fsdp2-grad-op", "zero0", "zero1", "zero2", "zero3"]
+KNOBS = {
+    "ddp": Knobs(no_sync=True, bucket_mb=1),
+    "fsdp1-full": Knobs(no_sync=True, prefetch=1),
+    "fsdp1-grad-op": Knobs(wrap="whole"),
+    "fsdp2-full": Knobs(no_sync=True, prefetch=2),
+    "fsdp2-grad-op": Knobs(wrap="whole"),
+    "zero0": Knobs(reduce_bucket_elements=100_000),
+    "zero1": Knobs(reduce_bucket_elements=100_000, overlap=True, offload=True),
+    "zero2": Knobs(reduce_bucket_elements=100_000, overlap=True),
+    "zero3": Knobs(prefetch_bucket_elements=100_000, persistence_threshold=0, offload=True),
+}
 LOWERED = ["ddp", "fsdp1-full", "fsdp2-full", "zero3"]
 HYBRID = ["fsdp1-hybrid", "fsdp2-hybrid"]
 
@@ -36,6 +49,9 @@ def train_all(strategies: list[str], out: Path) -> None:
     plain, lower = Settings(batch_size=8, accumulation=2), Settings(batch_size=8, accumulation=2, precision="bf16")
     with connected(world):
         losses = {name: train(name, images, world, plain, checkpointing=False) for name in strategies}
+        for name in filter(KNOBS.__contains__, strategies if world.size == 2 else []):
+            turned = replace(plain, knobs=KNOBS[name], clip_norm=0.5)
+            losses[f"{name} knobs"] = train(name, images, world, turned, checkpointing=False)
         for name in filter(LOWERED.__contains__, strategies):
             losses[f"{name} bf16"] = train(name, images, world, lower, checkpointing=True)
         if world.rank == 0:
@@ -78,6 +94,19 @@ def on_four_ranks(tmp_path_factory: pytest.TempPathFactory) -> Losses:
 def test_sharding_changes_no_loss(on_two_ranks: Losses, strategy: str) -> None:
     assert len(set(on_two_ranks["ddp"])) == STEPS
     assert on_two_ranks[strategy] == pytest.approx(on_two_ranks["ddp"], abs=1e-3)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("strategy", KNOBS)
+def test_no_knob_changes_a_loss(on_two_ranks: Losses, strategy: str) -> None:
+    """Gradients are clipped, which each framework does in its own way."""
+    assert on_two_ranks["ddp knobs"] != on_two_ranks["ddp"]
+    assert on_two_ranks[f"{strategy} knobs"] == pytest.approx(on_two_ranks["ddp knobs"], abs=1e-3)
+
+
+def test_every_strategy_has_knobs() -> None:
+    assert KNOBS_OF.keys() == STRATEGIES.keys() - {"none"}
+    assert all(knobs.told() <= KNOBS_OF[strategy] for strategy, knobs in KNOBS.items())
 
 
 @pytest.mark.integration

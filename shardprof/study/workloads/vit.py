@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
+import msgspec
 import torch
 
 from shardprof.study import data, strategies
 from shardprof.study.errors import WorkloadError
+from shardprof.study.knobs import Knobs
+from shardprof.study.loss_log import LossLog
 from shardprof.study.model import MODELS, ViTConfig, build_model, parameter_counts
 from shardprof.study.strategies import STRATEGIES, Settings
 from shardprof.study.training import Progress, count_correct, fit, make_loader
@@ -61,11 +66,22 @@ def _arguments() -> argparse.ArgumentParser:
     length.add_argument("--epochs", type=_positive, default=1)
     length.add_argument("--steps", type=_positive)
     run.add_argument("--lr", type=float, default=1e-3)
+    run.add_argument("--clip-norm", type=float, help="gradients of a larger norm are scaled down to it")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--threads", type=_positive, help="CPU threads a rank")
     run.add_argument("--log-every", type=_positive, default=10, metavar="STEPS")
+    run.add_argument("--losses", type=Path, metavar="FOLDER", help="write each step's loss and the accuracies there")
+    run.add_argument("--evaluate-every", type=_positive, metavar="STEPS", help="and not only at the end")
+    run.add_argument("--knobs", type=_knobs, default=Knobs(), metavar="JSON", help="see shardprof/study/knobs.py")
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it
     return parser
+
+
+def _knobs(text: str) -> Knobs:
+    try:
+        return msgspec.json.decode(text, type=Knobs)
+    except msgspec.MsgspecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _natural(text: str) -> int:
@@ -99,13 +115,18 @@ def _run(args: argparse.Namespace, world: World) -> None:
     with nullcontext() if args.strategy == "none" else connected(world):
         trainer = STRATEGIES[args.strategy](model, world, settings)
         steps = args.steps or max(1, args.epochs * len(train) // args.accumulation)
-        for progress in fit(trainer, train, world, settings, steps=steps, log_every=args.log_every):
+        log = LossLog(args.losses, world, settings.samples_a_step(world))
+        every = args.evaluate_every or steps
+        shown_every = math.gcd(args.log_every, every) if args.evaluate_every else args.log_every
+        for progress in fit(trainer, train, world, settings, steps=steps, log_every=shown_every, log=log):
             if world.rank == 0:
                 _show(progress)
-        correct = count_correct(trainer, test, world)
+            if progress.step % every == 0 or progress.step == steps:
+                accuracy = count_correct(trainer, test, world).item() / len(test_split)
+                log.evaluated(progress.step, accuracy)
         del trainer  # before its process group
     if world.rank == 0:
-        print(f"accuracy {correct.item() / len(test_split):.1%} on {len(test_split):,} test images", flush=True)
+        print(f"accuracy {accuracy:.1%} on {len(test_split):,} test images", flush=True)
 
 
 def _model_config(args: argparse.Namespace) -> ViTConfig:
