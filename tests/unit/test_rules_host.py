@@ -12,59 +12,11 @@ from typing import Any
 import pytest
 
 from shardprof.trace.schema import CapturePlan, RankRecord, RunFolder, RunRecord, StepRecord, to_json, write_whole
-from tests.conftest import BASE_NS, COMM, MAIN, WORKER, Trace
+from tests.conftest import BASE_NS, COMM, WORKER, Trace
+from tests.unit.planted_runs import COPY_BACK, COPY_OVER, STEP, STEPS, US, Plant, Planted, planted
 
-US, MS = 1_000, 1_000_000
-STEPS, STEP = 4, 10_000
+MS = 1_000_000
 Report = Callable[..., dict[str, Any]]
-Plant = Callable[["Planted", int], object]
-COPY_BACK, COPY_OVER = "Memcpy DtoH (Device -> {})", "Memcpy HtoD ({} -> Device)"
-
-
-class Planted(Trace):
-    """A trace in microseconds of a rank with a GPU."""
-
-    def cpu(self, begin: int, end: int, name: str = "aten::add", *, tid: int = MAIN) -> Planted:
-        self.event(name, begin * US, end * US, tid=tid)
-        return self
-
-    def range(self, name: str, begin: int, end: int, *, tid: int = MAIN) -> Planted:
-        self.event(name, begin * US, end * US, cat="user_annotation", tid=tid)
-        return self
-
-    def api(self, name: str, begin: int, end: int, correlation: int | None = None, *, tid: int = MAIN) -> Planted:
-        carried = {} if correlation is None else {"correlation": correlation}
-        self.event(name, begin * US, end * US, cat="cuda_runtime", tid=tid, **carried)
-        return self
-
-    def run(self, begin: int, end: int, *, launch: int, name: str = "gemm", stream: int = 7) -> Planted:
-        """A kernel or copy that a call of 4 us launches."""
-        call = "cudaMemcpyAsync" if name.startswith("Memcpy") else "cudaLaunchKernel"
-        return self.running(name, begin, end, call=(call, launch, launch + 4), stream=stream)
-
-    def running(self, name: str, begin: int, end: int, *, call: tuple[str, int, int], stream: int = 7) -> Planted:
-        """What that call launches on the GPU."""
-        correlation = len(self.events)
-        self.api(*call, correlation)
-        category = "gpu_memcpy" if name.startswith("Memcpy") else "kernel"
-        self.kernel(name, begin * US, end * US, stream=stream, cat=category, correlation=correlation)
-        return self
-
-    def item(self, begin: int, end: int) -> Planted:
-        """`tensor.item()`, which waits from begin to end for the GPU."""
-        self.cpu(begin, end, "aten::item").cpu(begin + 1, end - 1, "aten::_local_scalar_dense")
-        name = COPY_BACK.format("Pageable")
-        self.running(name, end - 12, end - 10, call=("cudaMemcpyAsync", begin + 2, end - 8))
-        return self.api("cudaStreamSynchronize", end - 7, end - 3)
-
-
-def planted(plant: Plant, steps: int = STEPS, *, first: int = 7, header: Mapping[str, Any] | None = None) -> Planted:
-    """Steps in each of which `plant` puts what it is about, given when the step begins."""
-    made = Planted(header=dict(header or {}))
-    for number in range(steps):
-        made.step(first + number, number * STEP * US, (number + 1) * STEP * US)
-        plant(made, number * STEP)
-    return made
 
 
 def recorded(

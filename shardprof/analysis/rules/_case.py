@@ -118,6 +118,14 @@ class Case:
         )
 
     @property
+    def trained_elements(self) -> float | None:
+        """How many elements have gradients; where that is not known, those of all parameters."""
+        try:
+            return TrainingSettings(self.result.source.settings).trained_elements
+        except UnknownError:
+            return self.number("parameters")
+
+    @property
     def is_one_dimensional(self) -> bool:
         """Do all ranks of the job share and replicate the model, so that no other parallelism communicates beside? By
         the settings; where these do not tell, all of them communicate in one group."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from shardprof.analysis.result import Finding
 from shardprof.analysis.rules._case import GRADIENT_KINDS, Case, Turn, of_framework, said
+from shardprof.analysis.rules.tiny_collectives import is_tiny
 from shardprof.words import milliseconds
 
 LEAST_SHARE = 0.03
@@ -21,14 +22,16 @@ def find(case: Case) -> Iterator[Finding]:
     """Where the parameters are in bf16 or fp16, gradients are reduced in fp32, and steps wait for that."""
     if case.setting("precision") not in ("bf16", "fp16") or case.setting("reduce_dtype") != "fp32":
         return
-    exposed_ns = sum(kind.exposed_ns for kind in case.kinds(*GRADIENT_KINDS)) / case.steps.count
-    if exposed_ns < LEAST_SHARE * case.step_ns:
+    kinds = [kind for kind in case.kinds(*GRADIENT_KINDS) if not is_tiny(kind, case)]
+    exposed_ns = sum(kind.exposed_ns for kind in kinds) / case.steps.count
+    moving_ns = case.waiting_ns(*(kind.kind for kind in kinds)) if kinds else 0
+    if moving_ns < LEAST_SHARE * case.step_ns:
         return
     yield case.finding(
         "R28",
         f"Gradients are reduced in fp32, the model computes in {case.setting('precision')}",
         [said(f"reducing them takes {milliseconds(exposed_ns)} a step, exposed; in half the bytes about half of that")],
-        case.waiting_ns(*GRADIENT_KINDS) / 2,
+        moving_ns / 2,
         Turn(
             advice="reduce gradients in the precision in which they are computed",
             knob=of_framework(_KNOBS, case),

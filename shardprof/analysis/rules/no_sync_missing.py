@@ -8,6 +8,7 @@ from shardprof.analysis.result import Finding
 from shardprof.analysis.rules._case import GRADIENT_KINDS, Case, Turn, of_framework, said
 from shardprof.words import milliseconds
 
+LEAST_SHARE = 0.01
 _KNOBS = {
     "FSDP2": "model.set_requires_gradient_sync(False) but for the last micro-batch",
     "FSDP1": "with model.no_sync(): but for the last micro-batch",
@@ -22,8 +23,10 @@ def find(case: Case) -> Iterator[Finding]:
     batches, reductions = (volumes.micro_batches, volumes.reductions) if volumes else (None, None)
     if not batches or not reductions or batches < 2 or reductions < 2 or case.setting("zero_stage") in (0, 1):
         return
-    gradients_ns = sum(kind.exposed_ns for kind in case.kinds(*GRADIENT_KINDS)) / case.steps.count
     cost_ns = case.waiting_ns(*GRADIENT_KINDS) * (1 - 1 / reductions)
+    if cost_ns < LEAST_SHARE * case.step_ns:
+        return
+    gradients_ns = sum(kind.exposed_ns for kind in case.kinds(*GRADIENT_KINDS)) / case.steps.count
     yield case.finding(
         "R21",
         f"Gradients are communicated {reductions} times a step, once would do",

@@ -38,16 +38,17 @@ def is_tiny(kind: KindSummary, case: Case) -> bool:
     calls = kind.calls / case.steps.count
     if not kind.payload_bytes or calls < LEAST_CALLS or kind.payload_bytes / kind.calls >= SMALL_BYTES:
         return False
-    exposed = kind.exposed_ns / case.steps.count >= LEAST_SHARE * case.step_ns
-    return exposed and kind.comm_ns >= LEAST_OF_COMM * case.steps.comm_ns and _starts_slowly(kind, case)
+    is_waited_for = case.waiting_ns(kind.kind) >= LEAST_SHARE * case.step_ns
+    return is_waited_for and kind.comm_ns >= LEAST_OF_COMM * case.steps.comm_ns and _starts_slowly(kind, case)
 
 
 def _starts_slowly(kind: KindSummary, case: Case) -> bool:
     """Is its bandwidth far below that of another kind in this run? Where that is not known: is it small anywhere?"""
-    bandwidth = {row.kind: row.busbw_gbps for row in case.result.collectives if row.busbw_gbps}
-    own, best = bandwidth.get(kind.kind), max(bandwidth.values(), default=0.0)
-    if own is not None and len(bandwidth) > 1:
-        return own < SLOW * best
+    timed = [(row.kind, row.busbw_gbps, row.transfer_ns or 1) for row in case.result.collectives if row.busbw_gbps]
+    own = [(busbw * time_ns, time_ns) for name, busbw, time_ns in timed if name == kind.kind]
+    if own and len({name for name, _, _ in timed}) > 1:
+        moved, took = map(sum, zip(*own, strict=True))
+        return moved / took < SLOW * max(busbw for _, busbw, _ in timed)
     return (kind.payload_bytes or 0) / kind.calls < SURELY_SMALL_BYTES
 
 
