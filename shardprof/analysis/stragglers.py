@@ -45,10 +45,12 @@ class _Late:
 
 
 def with_lateness(ranks: Sequence[Rank], calls: Calls, late: Lateness, wait_ns: np.ndarray) -> tuple[Rank, ...]:
-    """The ranks, each step with what the rank waited in it for others, and others for it; `wait_ns` is of each call."""
+    """The ranks, each step with what the rank waited in it for others, and others for it; `wait_ns` is of each call,
+    UNKNOWN where no other rank was seen in its collective. Steps without any that another was seen in tell neither."""
     waited: dict[tuple[int, int], int] = {}
     for rank, step, time_ns in zip(calls.rank.tolist(), calls.step.tolist(), wait_ns.tolist(), strict=True):
-        waited[rank, step] = waited.get((rank, step), 0) + time_ns
+        if time_ns != UNKNOWN:
+            waited[rank, step] = waited.get((rank, step), 0) + time_ns
     by_step = _by_step(calls, late)
     return tuple(
         replace(
@@ -56,8 +58,10 @@ def with_lateness(ranks: Sequence[Rank], calls: Calls, late: Lateness, wait_ns: 
             steps=tuple(
                 replace(
                     step,
-                    wait_ns=waited.get((rank.rank, step.step), 0),
-                    late_ns=by_step[rank.rank, step.step].cost_ns if (rank.rank, step.step) in by_step else 0,
+                    wait_ns=waited.get((rank.rank, step.step)),
+                    late_ns=by_step.get((rank.rank, step.step), _Late(0, ())).cost_ns
+                    if (rank.rank, step.step) in waited
+                    else None,
                 )
                 for step in rank.steps
             ),

@@ -10,7 +10,7 @@ import numpy as np
 from shardprof.analysis.result import Collective
 from shardprof.engine import Int64s
 from shardprof.trace.across.calls import Calls, RankWindow, calls_of
-from shardprof.trace.across.clock import align, as_recorded, on_reference
+from shardprof.trace.across.clock import align, as_recorded, by_part, on_reference
 from shardprof.trace.across.clock_of_rank import RankClock
 from shardprof.trace.across.lateness import Lateness, lateness
 from shardprof.trace.across.matching import Matched, match
@@ -82,8 +82,9 @@ def together(windows: Sequence[RankWindow], clock: str) -> Together:
     clocks = align(calls, matched.instance)
     if clock == "traces":
         clocks = as_recorded(clocks, calls, matched.instance)
-    begin_ns = on_reference(clocks, calls.rank, calls.begin_ns)
-    end_ns = on_reference(clocks, calls.rank, calls.end_ns)
+    parts = by_part(clocks, calls, matched.instance)
+    begin_ns = on_reference(parts, calls.rank, calls.begin_ns)
+    end_ns = on_reference(parts, calls.rank, calls.end_ns)
     met = meetings(calls, matched.instance, begin_ns, end_ns)
     return Together(
         clock=clocks,

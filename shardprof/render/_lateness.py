@@ -10,21 +10,36 @@ from shardprof.render._words import duration, percent, time_scale
 from shardprof.words import plural
 
 _MOST_RANKS = 32
+WORTH_A_WORD = 0.01
 
 
 def lateness_verdict(result: Result) -> str:
     """How much of a step is waiting, and for whom."""
-    steps = _steps(result.ranks)
-    if not steps or result.stragglers is None:
+    if result.stragglers is None:
         return "Ranks can be compared where the traces of several are there."
-    wait_ns, wall_ns = sum(step.wait_ns or 0 for step in steps), sum(step.wall_ns for step in steps)
+    waits_ns = [(step.wait_ns, step.wall_ns) for step in _steps(result.ranks) if step.wait_ns is not None]
+    if not waits_ns:
+        return "No communication was seen on several ranks in one step: who waits for whom is not known."
+    wait_ns, wall_ns = (sum(times) for times in zip(*waits_ns, strict=True))
     waiting = (
-        f"{duration(wait_ns / len(steps))} a step and rank ({percent(wait_ns / wall_ns)}) is waiting for other ranks"
+        f"{duration(wait_ns / len(waits_ns))} a step and rank ({percent(wait_ns / wall_ns)}) is waiting for other ranks"
     )
     if not result.stragglers:
-        return f"No rank in particular: {waiting}, now for one, now for another."
+        return f"No rank stands out: {waiting}{_most(result.ranks)}."
     late = ", ".join(f"rank {straggler.rank}" for straggler in result.stragglers)
     return f"{late}: {waiting}."
+
+
+def _most(ranks: Sequence[Rank]) -> str:
+    """Who costs the others most, where that is worth a word."""
+    costs = {rank.rank: [(step.late_ns or 0, step.wall_ns) for step in _steps([rank])] for rank in ranks}
+    worst = max(costs, key=lambda rank: sum(late_ns for late_ns, _ in costs[rank]))
+    late_ns, wall_ns = (sum(times) for times in zip(*costs[worst], strict=True))
+    often = sum(late > WORTH_A_WORD * wall for late, wall in costs[worst])
+    if late_ns <= WORTH_A_WORD * wall_ns:
+        return ", for none of them more than 1 % of a step"
+    steps = len(costs[worst])
+    return f", most for rank {worst}: {duration(late_ns / steps)} a step, in {often} of {plural(steps, 'step')}"
 
 
 def lateness_table(ranks: Sequence[Rank]) -> Table | None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardprof.trace.across.calls import RankWindow, calls_of
-from shardprof.trace.across.clock import RankClock, align, as_recorded, on_reference
+from shardprof.trace.across.clock import RankClock, align, as_recorded, by_part, on_reference
 from shardprof.trace.across.matching import match
 from shardprof.trace.classes import COMM_KINDS
 from tests.unit.planted import BEGIN_NS, MS, SECOND, Job, group
@@ -99,6 +99,16 @@ def test_a_rank_that_nothing_ties_to_the_others_has_no_clock() -> None:
     clocks = clocks_of(job.windows())
     assert [clock.offset_ns for clock in clocks] == [0, MS, None, None]
     assert [clock.residual_ns for clock in clocks[2:]] == [None, None]
+
+
+def test_ranks_apart_from_the_reference_are_compared_with_one_another() -> None:
+    job = Job(ranks=4, steps=8, groups=[group("left", [0, 1]), group("right", [2, 3])], offset_ns=[0, MS, 9, SECOND])
+    calls = calls_of(job.windows())
+    instance = match(calls).instance
+    parts = {clock.rank: clock.offset_ns for clock in by_part(align(calls, instance), calls, instance)}
+    assert parts[0] == 0
+    assert parts[1] == pytest.approx(MS, abs=1000)
+    assert (parts[2], parts[3]) == (0, pytest.approx(SECOND, abs=1000))
 
 
 def test_where_only_sends_tie_a_clock_they_do() -> None:

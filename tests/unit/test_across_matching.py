@@ -109,6 +109,21 @@ def test_other_steps_were_captured_on_another_rank() -> None:
     Seen(job).keep(1, slice(16, None)).keep(2, slice(0, 48)).check()
 
 
+def test_windows_that_share_few_steps_are_matched_where_they_do() -> None:
+    seen = Seen(Job(ranks=2, steps=10, jitter_ns=2_000, size_bytes=[1] * 8))
+    per_step = len(seen.windows[0].collectives) // 10
+    seen.keep(0, slice(None, 6 * per_step)).keep(1, slice(4 * per_step, None)).check()
+
+
+def test_windows_that_share_no_step_are_not_matched() -> None:
+    seen = Seen(Job(ranks=2, steps=10, jitter_ns=2_000, size_bytes=[1] * 8))
+    per_step = len(seen.windows[0].collectives) // 10
+    seen.keep(0, slice(None, 5 * per_step)).keep(1, slice(5 * per_step, None))
+    calls = calls_of(seen.windows)
+    instance = match(calls).instance
+    assert not set(instance[calls.rank == 0].tolist()) & set(instance[calls.rank == 1].tolist()) - {UNKNOWN}
+
+
 def test_calls_lost_on_the_way_cost_themselves() -> None:
     job = Job(ranks=3, jitter_ns=5_000, size_bytes=[1, 2, 3, 4, 5, 6, 7, 8])
     kept = np.delete(np.arange(40), [13, 14, 27])

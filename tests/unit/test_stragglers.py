@@ -134,6 +134,32 @@ def test_who_inherits_a_delay_is_not_blamed_for_it() -> None:
     assert named(*job({}, inherited=1)) == ()
 
 
+def test_ranks_of_a_slow_node_are_named_though_they_meet_one_another_before() -> None:
+    """Ranks 0, 1 and 2, 3 meet in pairs, then 0, 2 and 1, 3: those of the second node compute 5 ms longer, together."""
+    pairs = [group("inside0", [0, 1]), group("inside1", [2, 3]), group("across0", [0, 2]), group("across1", [1, 3])]
+    windows = []
+    for rank in range(RANKS):
+        more = 5 * MS if rank >= 2 else 0
+        base = _window(rank, [0] * 2 * STEPS, [[0] * len(DOING)] * 2 * STEPS, [40] * 2 * STEPS, 0, 0.0)
+        step_ns = np.arange(STEPS) * STEP_MS * MS
+        begin_ns = np.stack((step_ns + 20 * MS + more, step_ns + 22 * MS + more), axis=1).reshape(-1)
+        end_ns = np.stack((step_ns + 21 * MS + more, step_ns + 28 * MS), axis=1).reshape(-1)
+        doing = np.zeros((2 * STEPS, len(DOING)), dtype=np.int64)
+        doing[0::2, DOING.index("compute")] = 20 * MS + more
+        doing[1::2, DOING.index("compute")] = 1 * MS
+        of_group = np.tile([rank // 2, 2 + rank % 2], STEPS)
+        calls = replace(
+            base.collectives, begin_ns=begin_ns, end_ns=end_ns, launched_ns=begin_ns - MS, group=of_group,
+            groups=tuple(pairs),
+        )  # fmt: skip
+        gaps = replace(base.gaps, doing_ns=doing, exposed_ns=end_ns - begin_ns)
+        windows.append(replace(base, collectives=calls, gaps=gaps))
+    ranks = tuple(rank_of(number, *(step_of(s, compute=STEP_MS) for s in range(STEPS))) for number in range(RANKS))
+    found = named(ranks, together(windows, "traces"))
+    assert {(late.rank, late.cause) for late in found} == {(2, "compute"), (3, "compute")}
+    assert all(late.cost_ns_per_step == pytest.approx(5 * MS, rel=0.01) for late in found)
+
+
 def test_waiting_under_compute_costs_nothing() -> None:
     assert named(*job({2: 7}, hidden=1.0)) == ()
     (found,) = named(*job({2: 7}, hidden=0.5))

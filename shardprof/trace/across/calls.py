@@ -9,6 +9,7 @@ import numpy as np
 
 from shardprof.engine import Int64s
 from shardprof.trace.across.gaps import DOING, Gaps
+from shardprof.trace.across.peers import between
 from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
 from shardprof.trace.events import Mask
 from shardprof.trace.steps import TIMELINE, StepWindows
@@ -99,6 +100,9 @@ def calls_of(windows: Sequence[RankWindow]) -> Calls:
         columns["mark"].append(step if _is_marked(window) else np.full(len(step), UNKNOWN, dtype=np.int64))
     nothing = {name: np.empty((0, len(DOING)) if name == "doing_ns" else 0, dtype=np.int64) for name in _COLUMNS}
     joined = {name: np.concatenate([nothing[name], *parts]) for name, parts in columns.items()}
+    joined["source"], joined["destination"] = between(
+        joined["rank"], joined["source"], joined["destination"], joined["group"], tuple(groups)
+    )
     clocks = {window.rank: window.clock for window in windows if window.clock is not None}
     return Calls(**joined, groups=tuple(groups), clocks=clocks)
 

@@ -81,6 +81,19 @@ def align(calls: Calls, instance: Int64s) -> tuple[RankClock, ...]:
     return tuple(told)
 
 
+def by_part(clocks: Sequence[RankClock], calls: Calls, instance: Int64s) -> tuple[RankClock, ...]:
+    """The same clocks, those that nothing ties to the reference relative to the lowest rank that they are tied to:
+    times of ranks that meet can then be compared."""
+    known = [clock for clock in clocks if clock.offset_ns is not None]
+    apart = [clock.rank for clock in clocks if clock.offset_ns is None]
+    while apart:
+        rows = np.isin(calls.rank, apart)
+        part = align(calls.where(rows), instance[rows])
+        known += [clock for clock in part if clock.offset_ns is not None]
+        apart = [clock.rank for clock in part if clock.offset_ns is None]
+    return tuple(known)
+
+
 def as_recorded(clocks: Sequence[RankClock], calls: Calls, instance: Int64s) -> tuple[RankClock, ...]:
     """Clocks that are taken to agree, as where NTP sees to it: without offsets, and how far ends are apart then."""
     rows = _usable(calls, instance, _TOGETHER)
@@ -101,7 +114,7 @@ def as_recorded(clocks: Sequence[RankClock], calls: Calls, instance: Int64s) -> 
 
 
 def on_reference(clocks: Sequence[RankClock], ranks: Int64s, times_ns: Int64s) -> Int64s:
-    """Times of ranks in reference time; those of ranks whose clock is not known stay as they are."""
+    """Times of ranks in the time of what their clocks are relative to; those of ranks whose clock is not known stay."""
     known = [clock for clock in clocks if clock.offset_ns is not None]
     if not known or not len(times_ns):
         return times_ns
@@ -111,7 +124,8 @@ def on_reference(clocks: Sequence[RankClock], ranks: Int64s, times_ns: Int64s) -
     is_known = numbers[order][at] == ranks
     offset = np.array([clock.offset_ns for clock in known], dtype=np.int64)[order][at]
     drift = np.array([clock.drift_ppm for clock in known], dtype=np.float64)[order][at] * 1e-6
-    since = (times_ns - known[0].t0_ns).astype(np.float64)
+    t0_ns = np.array([clock.t0_ns for clock in known], dtype=np.int64)[order][at]
+    since = (times_ns - t0_ns).astype(np.float64)
     correction = offset + np.rint(drift * since).astype(np.int64)
     return times_ns - np.where(is_known, correction, 0)
 

@@ -146,12 +146,20 @@ def _places(reference: Sequence, other: Sequence, *, same_clock: bool) -> tuple[
     if other is reference:
         everything = np.arange(len(other))
         return everything, everything
+    if _are_of_other_steps(reference, other):
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     shift = find_shift(reference, other, same_clock=same_clock)
     places = np.arange(len(other)) + shift
     inside = (places >= 0) & (places < len(reference))
     if (reference.signature[places[inside]] == other.signature[inside]).all():
         return np.arange(len(other)), places
     return _common(reference, other)
+
+
+def _are_of_other_steps(reference: Sequence, other: Sequence) -> bool:
+    """Do both know their steps, and have none that the other has?"""
+    theirs, ours = (sequence.step[sequence.step != UNKNOWN] for sequence in (reference, other))
+    return len(theirs) > 0 and len(ours) > 0 and not np.isin(ours, theirs).any()
 
 
 def _common(reference: Sequence, other: Sequence) -> tuple[Int64s, Int64s]:

@@ -60,10 +60,11 @@ def meetings(calls: Calls, instance: Int64s, begin_ns: Int64s, end_ns: Int64s) -
 
 
 def waits(met: Meetings, instance: Int64s, begin_ns: Int64s) -> Int64s:
-    """How long each call waited for the last rank; 0 where no other rank was seen in its collective."""
-    waited = np.zeros(len(instance), dtype=np.int64)
+    """How long each call waited for the last rank; UNKNOWN where no other rank was seen in its collective."""
+    waited = np.full(len(instance), UNKNOWN, dtype=np.int64)
     last_ns = np.full(int(instance.max(initial=UNKNOWN)) + 1, np.iinfo(np.int64).min)
     last_ns[instance[met.call]] = met.last_ns
     known = np.flatnonzero(instance != UNKNOWN)
+    known = known[last_ns[instance[known]] > np.iinfo(np.int64).min]
     waited[known] = np.maximum(last_ns[instance[known]], begin_ns[known]) - begin_ns[known]
     return waited

@@ -76,8 +76,8 @@ def _possible(reference: Sequence, other: Sequence, by_steps: Iterable[int]) -> 
     if not by_steps and len(reference) <= _MOST_WITHOUT_STEPS and len(other) <= _MOST_WITHOUT_STEPS:
         near |= set(range(1 - len(other), len(reference)))
     least = _LEAST_OVERLAP * min(len(reference), len(other))
-    fitting = {shift for shift in near if _overlap(reference, other, shift) >= max(1, least)}
-    return fitting or {0}
+    told = {shift for shift in by_steps if _overlap(reference, other, shift) >= 1}  # however short what they share
+    return told | {shift for shift in near if _overlap(reference, other, shift) >= max(1, least)} or {0}
 
 
 def _overlap(reference: Sequence, other: Sequence, shift: int) -> int:
