@@ -87,7 +87,7 @@ class StepGraph:
         """The share of the critical path, from 0 to 1, that is work and known delays rather than lag."""
         path = self._critical_nodes()
         length_ns = int(self.begin_ns[self.last] + self.duration_ns[self.last] - self.begin_ns[0])
-        return 1 - int(self.lag_ns[path].sum()) / length_ns if length_ns else 1.0
+        return max(0.0, 1 - int(self.lag_ns[path].sum()) / length_ns) if length_ns else 1.0
 
     def _length_ns(self, duration_ns: Int64s, lag_ns: Int64s, delay_ns: Int64s) -> int:
         """The longest path. A plain loop: each node needs the ones before it."""

@@ -78,6 +78,7 @@ def add_stretch(draft: Draft, thread: int, begin_ns: int, end_ns: int, parts: Pi
 def instants(events: Events, thread: int, begin_ns: int, end_ns: int) -> Int64s:
     """When events of a thread begin or end in a step, in order: between two of them nothing is known of it."""
     rows = _host_rows(events, thread)
+    rows &= (events.begin_ns <= end_ns) & (events.end_ns >= begin_ns)
     times = np.unique(np.concatenate((events.begin_ns[rows], events.end_ns[rows], [begin_ns, end_ns])))
     return times[(times >= begin_ns) & (times <= end_ns)]
 

@@ -61,8 +61,9 @@ def work_of(trace: KinetoTrace, main: int, main_instants: Int64s) -> Work:
     inside = every[:, (events.begin_ns[every[0]] < step_end_ns) & (events.end_ns[every[0]] > step_begin_ns)]
     order = np.lexsort((events.end_ns[inside[0]], events.begin_ns[inside[0]], events.thread[inside[0]]))
     row, call, call_thread, launched_ns = inside[:, order]
-    in_step = launched_ns >= step_begin_ns
-    launched_ns = np.maximum(launched_ns, step_begin_ns)
+    # What seems to be launched after the step, though it began in it, was so on clocks that differ.
+    in_step = (launched_ns >= step_begin_ns) & (launched_ns < step_end_ns)
+    launched_ns = np.where(in_step, launched_ns, step_begin_ns)
     begin_ns, end_ns = np.maximum(events.begin_ns[row], step_begin_ns), events.end_ns[row]
     stream = events.thread[row].astype(np.int64)
     previous = np.arange(len(row)) - 1
