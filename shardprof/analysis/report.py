@@ -17,7 +17,7 @@ from shardprof.analysis.late_tasks import with_tasks
 from shardprof.analysis.links import link_bytes
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step, Straggler
-from shardprof.analysis.rules import findings, observer
+from shardprof.analysis.rules import observer, with_findings
 from shardprof.analysis.rules._observing import Observer
 from shardprof.analysis.rules._view import View
 from shardprof.analysis.slow_links import slow_links
@@ -85,7 +85,6 @@ def analyse(run: Run) -> Result:
         doubts += rank_doubts
         identities.append(_identity(traces))
     ranks.sort(key=lambda rank: rank.rank)
-    doubts += gathered.observer.doubts
     all_ranks = together(gathered.windows, run.reading.clock) if len(ranks) > 1 else None
     step_source = Counter(steps.source for steps in found).most_common(1)[0][0] if found else "none"
     rows = with_places(gathered.table.rows(), ranks)
@@ -102,7 +101,7 @@ def analyse(run: Run) -> Result:
     )
     result = replace(result, summary=summarize(result))
     result = replace(result, volumes=volumes(result))
-    return replace(result, findings=findings(result, gathered.observer.seen))
+    return with_findings(result, gathered.observer, all_ranks)
 
 
 def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[StepWindows], list[Quality]]:
@@ -228,8 +227,9 @@ def _missing_ranks(ranks: list[Rank], identities: list[_Identity]) -> list[Quali
     if count <= 0:
         return []
     first = itertools.islice((rank for rank in range(world) if rank not in present), _SHOWN_RANKS)
-    shown = ", ".join(map(str, first)) + (", ..." if count > _SHOWN_RANKS else "")
-    message = f"ranks of the job that are not in this report: {shown}"
+    *others, last = [*map(str, first), *(["others"] if count > _SHOWN_RANKS else [])]
+    missing = f"ranks {', '.join(others)} and {last} of the job are" if others else f"rank {last} of the job is"
+    message = f"{missing} not in this report"
     return [Quality(code="missing_ranks", message=message, count=count)]
 
 

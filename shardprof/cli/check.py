@@ -8,9 +8,9 @@ PATH is what `shardprof report` takes, or a report that was saved with `--format
   --max memory=+100MB@BASELINE       or this much more; of what is a share, percent are points
   --min overlap=50%                  at least
 
-What steps differ in (step_time and the times of classes) exceeds a relative limit only where the change is more than
-chance: where its 95 % interval, over the captured steps of both runs, does not hold zero. A figure beyond its limit by
-chance is kept, and the line says so; capture more steps to know more. Absolute limits have no such mercy.
+What steps differ in (step_time and the times of classes) exceeds a relative limit only by more than chance: where the
+whole 95 % interval of the change, over the captured steps of both runs, is beyond the limit. A limit that the interval
+reaches is kept, and the line says so; capture more steps to know more. Absolute limits have no such mercy.
 
 Exit code 0: all are kept; 1: one is exceeded; 2: one cannot be told, since its figure was not measured. On GitHub
 (GITHUB_ACTIONS=true) what is not kept is annotated, too.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations, takewhile
 
 from shardprof.analysis.comparing.comparison import (
     CallsChange,
@@ -159,23 +162,48 @@ def kernels_table(rows: Sequence[KernelChange], *, on_gpu: bool) -> Table | None
                 scale.figure(row.b_ns),
                 _count(row.a_calls),
                 _count(row.b_calls),
-                _shortened(row.name),
+                name,
             )
-            for row in shown
+            for row, name in zip(shown, _told_apart([row.name for row in shown]), strict=True)
         ),
         words=frozenset({what}),
         notes=(f"a step and rank; {note}; those that changed most",),
     )
 
 
-def _shortened(name: str) -> str:
-    """The name, of a C++ kernel without its parameters; of a long one its two ends."""
-    short = _without_parameters(name.removeprefix("void ")) if name.startswith("void ") else name
-    return short if len(short) <= _NAME_HEAD + _NAME_TAIL + 1 else f"{short[:_NAME_HEAD]}…{short[-_NAME_TAIL:]}"
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Short names, no two alike: of C++ kernels without parameters, of long ones the ends; where that makes some alike,
+    with their parameters and with what they differ in."""
+    plain = [_without_parameters(name.removeprefix("void ")) if name.startswith("void ") else name for name in names]
+    often = Counter(plain)
+    distinct = [short if often[short] == 1 else name for short, name in zip(plain, names, strict=True)]
+    return [_shortened(name, [other for other in distinct if _ends(other) == _ends(name)]) for name in distinct]
+
+
+def _ends(name: str) -> str:
+    return name if len(name) <= _NAME_HEAD + _NAME_TAIL + 1 else f"{name[:_NAME_HEAD]}…{name[-_NAME_TAIL:]}"
+
+
+def _shortened(name: str, alike: Sequence[str]) -> str:
+    """The ends of a long name; where others are `alike` in these, with its words from the first to the last in which
+    they differ."""
+    if len(alike) == 1:
+        return _ends(name)
+    words = {other: re.findall(r"\w+|\W", other) for other in alike}
+    part_at = [_shared(*pair) for pair in combinations(words.values(), 2)]
+    between = "".join(words[name][min(part_at) : max(part_at) + 1])
+    return min(f"{name[:_NAME_HEAD]}…{between}…{name[-_NAME_TAIL:]}", name, key=len)
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words they begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _without_parameters(signature: str) -> str:
     """Up to the bracket that the last one closes: others are in `(anonymous namespace)` and in template arguments."""
+    if not signature.endswith(")"):
+        return signature
     depth = 0
     for at in range(len(signature) - 1, -1, -1):
         depth += {")": 1, "(": -1}.get(signature[at], 0)

@@ -66,6 +66,7 @@ def _waterfall(bars: Sequence[Bar], width: int) -> Iterator[Text]:
     for bar in bars:
         first, last = sorted((bar.begin_ns, bar.end_ns))
         cells = [round(room * max(0, at_ns - begin_ns) / (most_ns - begin_ns)) for at_ns in (first, last)]
+        cells[0] = min(cells[0], room - 1)
         glyph, colour = _MORE if bar.change > 0 else _LESS if bar.change < 0 else _TOTAL
         line = indented(f"{printable(bar.label):<{labels}}  {bar.figure:>{figures}}  {' ' * cells[0]}")
         line.append(glyph * max(1, cells[1] - cells[0]), style=colour)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shardprof.analysis.comparing.comparison import Comparison, Interval, KindChange, PerStep
 from shardprof.render._words import class_name, duration, enumeration, size
@@ -11,13 +11,15 @@ _MOST_CAUSES = 3
 _WORTH_A_CAUSE = 0.1
 _LEAST_IN_PERCENT, _MOST_IN_PERCENT = -0.9, 1.0
 """Between these a change reads well in percent, else as a ratio."""
+_NO_CHANGE = Interval(low=0, high=0)
 
 
 def verdict(comparison: Comparison) -> str:
     """What B is to A in one sentence, what its step's change consists of, and what it moves."""
+    length = _length_clauses(comparison)
     if comparison.change is None:
-        return f"Nothing to compare: {_without_steps(comparison)} no captured step that holds work."
-    clauses = [_length_clause(comparison.change, comparison.change_interval), *_cause_clause(comparison)]
+        return f"{length or 'Nothing to compare'}: {_without_steps(comparison)} no captured step that holds work."
+    clauses = [length, *_cause_clause(comparison)]
     moved = _moved_clause(comparison)
     return ": ".join(clauses) + (f"; it {moved}" if moved else "") + "."
 
@@ -27,17 +29,45 @@ def _without_steps(comparison: Comparison) -> str:
     return f"{enumeration(missing)} {'have' if len(missing) > 1 else 'has'}"
 
 
-def _length_clause(change: float, interval: Interval | None) -> str:
+def believed_change(comparison: Comparison) -> float | None:
+    """How much longer B's step is: as recorded, where that is a change or another one than that of captured steps."""
+    return comparison.recorded_change if _is_recorded_believed(comparison) else comparison.change
+
+
+def _is_recorded_believed(comparison: Comparison) -> bool:
+    recorded, captured = comparison.recorded_change_interval, comparison.change_interval
+    return recorded is not None and (_apart(recorded, _NO_CHANGE) or bool(captured and _apart(recorded, captured)))
+
+
+def _apart(one: Interval, other: Interval) -> bool:
+    return one.high < other.low or other.high < one.low
+
+
+def _length_clauses(comparison: Comparison) -> str:
+    change, interval, recorded = comparison.change, comparison.change_interval, comparison.recorded_change
+    if recorded is None or not _is_recorded_believed(comparison):
+        return "" if change is None else _length_clause(change, interval)
+    told = _length_clause(recorded, comparison.recorded_change_interval, " without the profiler")
+    if change is None:
+        return told
+    return f"{told}, {signed_percent(change)}{_lies(interval, signed_percent)} in the captured steps"
+
+
+def _length_clause(change: float, interval: Interval | None, when: str = "") -> str:
     in_times = not _LEAST_IN_PERCENT < change < _MOST_IN_PERCENT
     words = _times if in_times else signed_percent
-    sure = f" (95 %: {words(interval.low)} to {words(interval.high)})" if interval else ""
-    if interval and interval.low <= 0 <= interval.high:
-        return f"B's step is as long as A's as far as these steps tell, {words(change)}{sure}"
+    lies = _lies(interval, words)
+    if interval and not _apart(interval, _NO_CHANGE):
+        return f"B's step is as long as A's{when} as far as these steps tell, {words(change)}{lies}"
     if in_times:
-        return f"B's step takes {_times(change)} times as long{sure}"
+        return f"B's step takes {_times(change)} times as long{when}{lies}"
     if change == 0:
-        return f"B's step is as long as A's{sure}"
-    return f"B's step is {_one_percent(abs(change))} {'longer' if change > 0 else 'shorter'}{sure}"
+        return f"B's step is as long as A's{when}{lies}"
+    return f"B's step is {_one_percent(abs(change))} {'longer' if change > 0 else 'shorter'}{when}{lies}"
+
+
+def _lies(interval: Interval | None, words: Callable[[float], str]) -> str:
+    return f" (95 %: {words(interval.low)} to {words(interval.high)})" if interval else ""
 
 
 def _times(change: float) -> str:

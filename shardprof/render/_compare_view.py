@@ -19,7 +19,7 @@ from shardprof.render._compare_tables import (
     signed,
     steps_table,
 )
-from shardprof.render._compare_verdict import verdict, warning
+from shardprof.render._compare_verdict import believed_change, verdict, warning
 from shardprof.render._tables import Table
 from shardprof.render._words import Scale, class_name, time_scale
 from shardprof.words import numbers, plural
@@ -157,7 +157,7 @@ def _turnover(label: str, turnover: Turnover | None) -> list[tuple[str, str]]:
 
 def _next_commands(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     a, b = comparison.a.paths[0], comparison.b.paths[0]
-    slower = b if (comparison.change or 0) >= 0 else a
+    slower = b if (believed_change(comparison) or 0) >= 0 else a
     limit = shlex.quote(f"step_time=+5%@{a}")
     return (
         (f"shardprof report {shlex.quote(slower)}", "the slower one by itself"),

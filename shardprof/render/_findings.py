@@ -55,8 +55,9 @@ def placed(evidence: Evidence, begins_ns: Mapping[tuple[int, int], int]) -> str:
     if evidence.rank is None or evidence.step is None or evidence.begin_ns is None or evidence.end_ns is None:
         return evidence.message
     begin_ns = begins_ns.get((evidence.rank, evidence.step), evidence.begin_ns)
-    span = f"{(evidence.begin_ns - begin_ns) / 1e6:,.2f} to {(evidence.end_ns - begin_ns) / 1e6:,.2f} ms"
-    return f"{evidence.message}: {span} into step {evidence.step} on rank {evidence.rank}"
+    # 0.0 is added since what comes just before the step would be "-0.00".
+    first, last = (round((time_ns - begin_ns) / 1e6, 2) + 0.0 for time_ns in (evidence.begin_ns, evidence.end_ns))
+    return f"{evidence.message}: {first:,.2f} to {last:,.2f} ms into step {evidence.step} on rank {evidence.rank}"
 
 
 def _text(finding: Finding, lines: tuple[tuple[str, str], ...], remark: str = "") -> FindingText:

@@ -48,7 +48,7 @@ def junit(judgements: Sequence[Judgement]) -> bytes:
 
 
 def sentence(judgement: Judgement) -> str:
-    """The figure, its limit and, of a relative one, the baseline's figure and whether chance may explain the change."""
+    """The figure, its limit and, of a relative one, the baseline's figure and whether it is beyond by chance."""
     limit = judgement.limit
     if judgement.value is None or judgement.bound is None:
         return f"{limit.name}: {judgement.why}"
@@ -62,14 +62,14 @@ def sentence(judgement: Judgement) -> str:
         told += f"; it changed by {100 * (judgement.value / judgement.before - 1):+.1f} %"
     lies = judgement.change_interval
     told += f" (95 %: {100 * lies.low:+.1f} % to {100 * lies.high:+.1f} %)" if lies else ""
-    return told + (", which may be chance" if judgement.by_chance else "")
+    return told + ("; that it is beyond may be chance" if judgement.by_chance else "")
 
 
 def _figure(judgement: Judgement, value: float) -> str:
     if judgement.dimension == SHARE:
         return f"{100 * value:.1f} %"
     if judgement.dimension == COUNT:
-        return f"{value:,.0f}"
+        return f"{value:,.10g}"
     return size(value) if judgement.dimension == SIZE else duration(value)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from shardprof.analysis.result import AlwaysOn, Collective, KindSummary, Rank, StepsSummary, Summary
 from shardprof.render._words import PHASE_NAMES, Scale, class_name, percent, size, time_scale
+from shardprof.words import plural
 
 _Likeness = tuple[str, "str | None", "int | None", "str | None"]
 
@@ -163,7 +164,7 @@ def _alike(row: Collective, *, several: bool) -> _Likeness:
 
 
 def _group_words(description: str, dimension: str | None, size: int | None, nodes: str | None, groups: int) -> str:
-    ranks = None if size is None or description == f"{size} ranks" else f"{size:,} ranks"
+    ranks = None if size is None or description == plural(size, "rank") else plural(size, "rank")
     many = f"{groups} x {ranks}" if ranks and groups > 1 else ranks
     more = ", ".join(filter(None, (dimension, many, nodes)))
     return f"{description} ({more})" if more else description

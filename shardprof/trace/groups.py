@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shardprof.trace.collectives import ProcessGroup
+from shardprof.words import plural
 
 _MOST_RANKS = 1 << 16  # a damaged header may claim any number
 
@@ -43,7 +44,7 @@ class GroupTable:
         fitting = [group for group in self._groups.values() if group.size == size]
         if len(fitting) == 1:
             return fitting[0]
-        return ProcessGroup(name="", description=f"{size} ranks", size=size, ranks=None)
+        return ProcessGroup(name="", description=plural(size, "rank"), size=size, ranks=None)
 
     def of_metadata(self, arguments: dict[str, Any]) -> ProcessGroup | None:
         """The group that NCCL's collective metadata on an event names."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shardprof.analysis.result import AlwaysOn, Collective, Rank, Result, Source, Step
+from shardprof.analysis.result import AlwaysOn, Collective, Finding, Rank, Result, Source, Step
+from shardprof.analysis.rules import with_findings
+from shardprof.analysis.rules._observing import Observer
 from shardprof.analysis.summary import summarize
 from shardprof.trace.classes import CLASSES, COMM_KINDS
 
@@ -71,3 +73,10 @@ def result(*ranks: Rank, source: Mapping[str, Any] | None = None, **fields: Any)
     content: dict[str, Any] = {"step_source": "ProfilerStep", "collectives": ()} | fields
     made = Result(source=Source(**(origin | dict(source or {}))), ranks=ranks, **content)
     return replace(made, summary=summarize(made))
+
+
+def findings(made: Result) -> tuple[Finding, ...]:
+    """What rules find in a report alone, without anything seen in traces."""
+    found = with_findings(made, Observer([]), None).findings
+    assert found is not None
+    return found

@@ -95,11 +95,16 @@ def test_at_least_is_the_other_way_around() -> None:
         ("step_time=+5%@b", (103, 104, 102, 103, 104), False, False),
         ("step_time=+5%@b", (110, 111, 109, 110, 112), True, False),
         ("step_time=+5%@b", (60, 111, 109, 60, 112), False, True),
-        ("step_time=+5ms@b", (106, 107, 106, 106, 107), True, False),
+        ("step_time=+5ms@b", (108, 109, 108, 108, 109), True, False),
+        ("step_time=+5ms@b", (106, 107, 106, 106, 107), False, True),
         ("step_time=+10ms@b", (106, 107, 106, 106, 107), False, False),
         ("step_time=-10%@b", (89, 88, 90, 89, 89), False, False),
         ("step_time=-10%@b", (95, 94, 96, 95, 95), True, False),
         ("exposed_comm=+5%@b", (110, 111, 109, 110, 112), True, False),
+        ("step_time=+5%@b", (106, 104, 112, 107, 103), False, True),
+        ("step_time=-5%@b", (100, 101, 99, 100, 100), True, False),
+        ("step_time=-5%@b", (92, 100, 96, 97, 91), False, True),
+        ("exposed_comm=-30%@b", (101, 100, 99, 100, 101), True, False),
     ],
 )
 def test_relative_limits(limit: str, walls_ms: tuple[float, ...], exceeded: bool, by_chance: bool) -> None:  # noqa: FBT001
@@ -108,6 +113,35 @@ def test_relative_limits(limit: str, walls_ms: tuple[float, ...], exceeded: bool
     (line,) = lines([judgement])
     assert line.startswith("exceeded" if exceeded else "kept")
     assert ("may be chance" in line) is by_chance
+
+
+@pytest.mark.parametrize(
+    ("limit", "walls_ms", "exceeded", "by_chance"),
+    [
+        ("step_time=-5%@b", (97, 96, 98, 97, 97), False, False),
+        ("step_time=-5%@b", (90, 91, 89, 90, 90), True, False),
+        ("step_time=-5%@b", (93, 94, 99, 92, 96), False, True),
+        ("step_time=+5%@b", (100, 101, 99, 100, 100), True, False),
+        ("step_time=+5%@b", (104, 103, 107, 102, 108), False, True),
+        ("step_time=+5ms@b", (100, 101, 99, 100, 100), True, False),
+        ("step_time=+5%@b", (110, 111, 109, 110, 112), False, False),
+    ],
+)
+def test_relative_limits_of_what_has_to_be_at_least(
+    limit: str,
+    walls_ms: tuple[float, ...],
+    exceeded: bool,  # noqa: FBT001
+    by_chance: bool,  # noqa: FBT001
+) -> None:
+    judgement = judged(limit, timed(*walls_ms), timed(100, 101, 99, 100, 100), at_most=False)
+    assert (judgement.exceeded, judgement.by_chance) == (exceeded, by_chance)
+
+
+def test_a_count_is_not_rounded() -> None:
+    (line,) = lines([judged("notices=0.5", timed(100))])
+    assert line == "kept      notices is 0, at most 0.5"
+    (line,) = lines([judged("notices=1234567", timed(100))])
+    assert line.endswith("at most 1,234,567")
 
 
 def test_a_single_step_is_taken_as_it_is() -> None:

@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -68,6 +69,9 @@ def rendered(comparison: Comparison, how: str = "terminal") -> str:
     out = io.StringIO()
     FORMATS[how](comparison, out)
     return out.getvalue()
+
+
+CAPTURED = [100.0, 101.0, 102.0, 103.0, 104.0, 100.0]
 
 
 def subjects(comparison: Comparison, severity: str) -> list[str]:
@@ -168,6 +172,61 @@ def test_a_change_is_told_from_chance() -> None:
     )
     assert verdict(compare([run(1000)], [run(21)])).startswith("B's step takes 0.021 times as long: -979 ms compute")
     assert verdict(compare([run(100, 100)], [run(100, 100)])).startswith("B's step is as long as A's")
+
+
+def recorded(*walls_ms: float, captured_ms: float = 100) -> Measured:
+    """A run whose steps took so long without the profiler, and about as long as `captured_ms` with it."""
+    steps = [step(number, compute=captured_ms + number % 5) for number in range(10, 16)]
+    times_ns = [wall * MS for wall in walls_ms]
+    made = result(rank(0, *steps, always_on=always_on(median(walls_ms))), source={"paths": (f"{walls_ms[0]}ms",)})
+    return of(made, recorded_ns=times_ns)
+
+
+def test_the_headline_believes_the_records() -> None:
+    a, slower, alike = recorded(80, 81, 79, 80, 82), recorded(120, 121, 119, 120, 122), recorded(80, 82, 79, 81, 80)
+    assert verdict(compare([a], [a])) == verdict(compare([run(*CAPTURED)], [run(*CAPTURED)]))
+    assert verdict(compare([a], [alike])).startswith("B's step is as long as A's as far as these steps tell, +0.0 %")
+    told = verdict(compare([a], [slower]))
+    assert told.startswith("B's step is 50 % longer without the profiler (95 %: +4")
+    assert " %), +0.0 % (95 %: -" in told
+    assert told.endswith(" in the captured steps.")
+    costly = verdict(compare([a], [recorded(80, 82, 79, 81, 80, captured_ms=130)]))
+    assert costly.startswith(
+        "B's step is as long as A's without the profiler as far as these steps tell, +0.0 % (95 %: -"
+    )
+    assert costly.endswith(" in the captured steps: +30.0 ms compute.")
+    for sides in ([a], [slower]), ([slower], [a]):
+        assert compare_view(compare(*sides)).next_commands[0][0] == "shardprof report 120ms"
+
+
+def test_what_too_few_steps_were_recorded_of_is_not_in_the_headline() -> None:
+    assert "profiler" not in verdict(compare([recorded(80)], [recorded(120)]))
+    saved = dataclasses.replace(recorded(120, 121), recorded_ns=())
+    comparison = compare([recorded(80, 81)], [saved])
+    assert comparison.recorded_change == pytest.approx(0.497, abs=0.001)
+    assert comparison.recorded_change_interval is None
+    assert "profiler" not in verdict(comparison)
+
+
+def test_runs_without_a_captured_step_are_compared_by_their_records() -> None:
+    a, b = (
+        of(result(rank(0, always_on=always_on(wall))), recorded_ns=[wall * MS, wall * MS + 1]) for wall in (80, 120)
+    )
+    told = "B's step is 50 % longer without the profiler (95 %: +50 % to +50 %)"
+    assert verdict(compare([a], [b])) == f"{told}: A and B have no captured step that holds work."
+
+
+def test_of_very_many_recorded_steps_some_are_drawn() -> None:
+    many = [recorded(*(wall + number % 701 / 100 for number in range(5000))) for wall in (80, 88)]
+    lies = compare([many[0]], [many[1]]).recorded_change_interval
+    assert lies is not None
+    assert 0.08 < lies.low < 8 / 83.5 < lies.high < 0.12
+
+
+def test_recorded_steps_are_those_that_nothing_disturbed() -> None:
+    told = measured([REPOSITORY / "traces" / "fsdp2-vit-2ranks"])
+    assert len(told.recorded_ns) == 3
+    assert sorted(round(time_ns / MS) for time_ns in told.recorded_ns) == [84, 85, 102]
 
 
 def test_intervals_are_the_same_every_time() -> None:
@@ -456,18 +515,43 @@ def test_a_kernel_is_named_without_its_parameters() -> None:
         "void at::native::(anonymous namespace)::fill<float, (int)4>(at::Tensor, int)",
         "Memcpy HtoD (Pageable -> Device)",
         "void (",
+        "void at::native::elementwise_kernel",
+        "void fill<at::(anonymous namespace)::Functor>",
         "f" * 100,
     ]
+    assert shown_kernels(names) == {
+        "at::native::(anonymous namespace)::fill<float, (int)4>",
+        "Memcpy HtoD (Pageable -> Device)",
+        "(",
+        "at::native::elementwise_kernel",
+        "fill<at::(anonymous namespace)::Functor>",
+        f"{'f' * 40}…{'f' * 16}",
+    }
+
+
+def shown_kernels(names: list[str]) -> set[str]:
+    """What the table calls kernels of these names."""
     times = dict.fromkeys(names, 1000)
     a = run(10, work=Work())
     b = run(10, work=Work(calls=Counter(times), time_ns=Counter(times)))
     table = next(table for table in compare_view(compare([a], [b])).tables if table.columns[-1] == "kernel")
-    assert {row[-1] for row in table.rows} == {
-        "at::native::(anonymous namespace)::fill<float, (int)4>",
-        "Memcpy HtoD (Pageable -> Device)",
-        "(",
-        f"{'f' * 40}…{'f' * 16}",
+    return {row[-1] for row in table.rows}
+
+
+def test_kernels_of_one_table_are_told_apart() -> None:
+    applied = "void at::native::vectorized_elementwise_kernel<4, at::native::{}, std::array<char*, 3ul> >(int, {}, T)"
+    added, multiplied = (applied.format(f"{name}<float>", "U") for name in ("CUDAFunctor_add", "MulFunctor"))
+    ends = "at::native::vectorized_elementwise_kerne", "ay<char*, 3ul> >"
+    assert shown_kernels([added, multiplied, "gemm"]) == {
+        f"{ends[0]}…CUDAFunctor_add…{ends[1]}",
+        f"{ends[0]}…MulFunctor…{ends[1]}",
+        "gemm",
     }
+    assert shown_kernels(["void fill(int)", "void fill(float)"]) == {"void fill(int)", "void fill(float)"}
+    far = [f"{'f' * 40}<{x}, {'g' * 9}, {y}, {'h' * 20}>" for x in "ab" for y in "cd"]
+    overloads = [applied.format("MulFunctor<float>", kind) for kind in ("U", "V")]
+    longer = ["k" * 100, "k" * 101]
+    assert len(shown_kernels([*far, *overloads, *longer])) == 8
 
 
 def runs_to_show() -> list[tuple[Path, Path]]:
@@ -488,6 +572,17 @@ def test_no_line_is_longer_than_the_terminal_is_wide(pair: tuple[Path, Path], mo
     monkeypatch.setenv("COLUMNS", "80")
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     _compare_terminal.render(comparison, out)
+
+
+@pytest.mark.parametrize("width", [60, 80, 81, 100, 160])
+@pytest.mark.parametrize("rest_ms", [0.03, -0.001])
+def test_a_bar_at_the_right_end_stays_on_its_line(width: int, rest_ms: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = step(10, compute=9.55, idle=0.1), step(10, compute=9.55, data_loading=2, idle=0.1 + rest_ms)
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = rendered(compare([of(result(rank(0, a)))], [of(result(rank(0, b)))])).splitlines()
+    (rest,) = (line for line in lines if line.startswith("  the rest"))
+    assert len(rest) == width
+    assert rest[-1] in "▒╌"
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)

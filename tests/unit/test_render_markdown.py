@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 
-from shardprof.analysis.result import Result
+import pytest
+
+from shardprof.analysis.result import Evidence, Result
 from shardprof.render import markdown
+from shardprof.render._findings import placed
 
 from .builders import always_on, collective, rank, result, step
 
@@ -47,3 +50,9 @@ def test_what_a_trace_says_is_no_markup() -> None:
 
 def test_a_path_cannot_leave_its_code_span() -> None:
     assert "- next: `` shardprof report 'a`b' --format json ``" in _text(_report(paths=("a`b",)))
+
+
+@pytest.mark.parametrize(("begin_ns", "words"), [(-3_000, "0.00"), (3_000, "0.00"), (-30_000, "-0.03")])
+def test_no_time_is_less_than_zero_by_nothing(begin_ns: int, words: str) -> None:
+    evidence = Evidence(message="here", rank=1, step=2, begin_ns=begin_ns, end_ns=3_310_000)
+    assert placed(evidence, {(1, 2): 0}) == f"here: {words} to 3.31 ms into step 2 on rank 1"

@@ -280,6 +280,8 @@ def test_equal_process_groups_are_counted() -> None:
     )
     text = _text(result(rank(0, step(compute=1, all_reduce=1)), collectives=rows))
     assert "mesh_rep (2 x 2 ranks), 2 ranks\n" in text
+    alone = (collective("all_reduce", "default_pg", [0]), replace(collective("all_reduce", "1 rank", [0]), ranks=None))
+    assert "default_pg (1 rank), 1 rank\n" in _text(result(rank(0, step(compute=1, all_reduce=1)), collectives=alone))
 
 
 def test_the_cpu_side_of_a_job_on_gpus_is_no_run_on_cpus() -> None:

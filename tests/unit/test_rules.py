@@ -19,8 +19,7 @@ from shardprof.analysis.result import (
     Volume,
     Volumes,
 )
-from shardprof.analysis.rules import findings
-from tests.unit.builders import MS, collective, rank, result, step
+from tests.unit.builders import MS, collective, findings, rank, result, step
 
 SETTINGS: dict[str, Any] = {
     "strategy": "ZeRO-2", "zero_stage": 2, "parameters": 1_000_000_000, "reduce_bucket_elements": 500_000_000,

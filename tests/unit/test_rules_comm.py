@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Trace, distributed_info
-from tests.unit.planted_runs import FSDP2, MB, US, Plan, findings, on_gpu
+from tests.unit.planted_runs import FSDP2, MB, US, Gpu, Plan, findings, on_gpu
 
 STEPS = 3
 ZERO3 = {
@@ -108,6 +108,40 @@ def test_what_is_waited_for_a_late_rank_is_not_the_all_gathers(tmp_path: Path) -
     waiting, late = Plan(gather=400, late=LATE, tail=380), Plan(gather=20, compute=780, late=LATE, head=380)
     found = findings(tmp_path, [on_gpu(waiting), on_gpu(late, rank=1)])
     assert not {"R01", "R02"} & set(found)
+
+
+WAITED = 3000
+
+
+def before_the_first_unit(rank: int) -> Trace:
+    """Four units late in forward, of 200 us; rank 1 comes to the first of them WAITED later than rank 0, whose call
+    therefore lasts so much longer. Backward gathers as much in time."""
+    gpu = Gpu(rank)
+    for number in range(STEPS):
+        begin = gpu.now
+        gpu.operators()
+        gpu.compute(200 + WAITED * rank)
+        computed = gpu.compute(100)
+        for unit in range(4):
+            waited = WAITED if rank == 0 and unit == 0 else 0
+            gathered = gpu.communicate("all_gather", 200 + waited, 20, after=computed)
+            computed = gpu.compute(400, after=gathered)
+        backward = gpu.now
+        gpu.units(4, 200, 400, 20, late=False)
+        gpu.backward(backward)
+        gpu.end_step(number, begin)
+    return gpu.trace
+
+
+def test_all_gathers_of_forward_cost_what_they_do_not_wait(tmp_path: Path) -> None:
+    found = findings(tmp_path, [before_the_first_unit(rank) for rank in range(2)])
+    assert found["R01"].cost_ns_per_step == pytest.approx(800 * US, rel=0.1)
+    step_us = 200 + WAITED + 100 + 4 * 600 + 200 + 4 * 400
+    share = round(100 * 800 / step_us)
+    assert any(f" {near} %" in found["R01"].title for near in (share - 1, share, share + 1)), found["R01"].title
+    whole, longest = found["R01"].evidence
+    assert "beside 1.5 ms that wait for late ranks" in whole.message
+    assert ((longest.end_ns or 0) - (longest.begin_ns or 0)) == 200 * US, "not the one that waits"
 
 
 def test_tiny_all_gathers_are_found_once(tmp_path: Path) -> None:

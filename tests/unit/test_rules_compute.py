@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from shardprof.analysis.report import analyse
-from shardprof.analysis.rules import findings
 from shardprof.record.environment import allowed
 from shardprof.trace.run import load
 from shardprof.trace.schema import (
@@ -25,7 +24,7 @@ from shardprof.trace.schema import (
     write_whole,
 )
 from tests.conftest import BASE_NS, WORKER, Trace
-from tests.unit.builders import collective
+from tests.unit.builders import collective, findings
 
 US, MS = 1_000, 1_000_000
 STEPS, STEP_NS = 3, 100 * MS

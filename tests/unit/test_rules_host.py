@@ -100,6 +100,20 @@ def now_and_then(trace: Planted, begin: int) -> object:
     return synchronized(trace, begin) if begin == STEP else busy(trace, begin)
 
 
+def after_the_last_launch(trace: Planted, begin: int) -> object:
+    """The host synchronizes when it has launched all of a step, and does other things before it launches again."""
+    trace.cpu(begin, begin + 2_000).run(begin + 2_020, begin + 9_900, launch=begin + 2_000)
+    return trace.api("cudaDeviceSynchronize", begin + 2_010, begin + 9_950)
+
+
+def test_a_wait_at_each_steps_end_is_found_though_the_last_may_be_the_profilers(found: Found) -> None:
+    (finding,) = found("R29", planted(after_the_last_launch))
+    assert finding["title"].startswith("The host waits for the GPU 7.94 ms a step")
+    assert "cudaDeviceSynchronize 1x" in finding["evidence"][0]["message"]
+    assert finding["cost_ns_per_step"] == pytest.approx(2.07 * MS, rel=0.2)
+    assert found("R29", planted(after_the_last_launch, steps=2)) == [], "once is not always"
+
+
 def of_a_watchdog(trace: Planted, begin: int) -> object:
     trace.run(begin + 20, begin + 6_010, launch=begin + 10).cpu(begin + 20, begin + 8_000)
     trace.api("cudaEventSynchronize", begin + 20, begin + 6_020, tid=WORKER)

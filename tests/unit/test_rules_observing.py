@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardprof.analysis.rules import with_findings
 from shardprof.analysis.rules._observing import MOST_RANKS_REPLAYED, Observation, Observer
 from shardprof.analysis.rules._view import View
+from shardprof.analysis.rules.host_sync import Synchronizing
 from shardprof.trace.importers.kineto import read_kineto
+from shardprof.trace.quality import Quality
 from shardprof.trace.steps import find_steps
 from tests.conftest import BASE_NS, Trace
+from tests.unit import builders
+from tests.unit.builders import result, step
 
 US = 1_000
 
@@ -85,10 +90,20 @@ def test_costs_of_a_step_that_does_not_replay_are_doubted(tmp_path: Path) -> Non
     observer = Observer([kernels])
     observer.take(seen)
     assert seen.replay_error > 0.05
-    assert [doubt.code for doubt in observer.doubts] == ["costs_not_trusted"]
+    assert [doubt.code for doubt in observer.doubts.values()] == ["costs_not_trusted"]
     unasked = Observer([])
     unasked.take(seen)
-    assert unasked.doubts == [], "nothing was said of costs"
+    assert unasked.doubts == {}, "nothing was said of costs"
+
+
+@pytest.mark.parametrize(("won_ms", "codes"), [(3, ["costs_not_trusted"]), (0, [])])
+def test_a_cost_is_doubted_only_where_a_finding_rests_on_it(won_ms: int, codes: list[str]) -> None:
+    won_ns = won_ms * 1_000 * US
+    call = Synchronizing(rank=0, cost_ns=won_ns, most_ns=won_ns, waited_ns=won_ns, callers="aten::item 1x")
+    doubts = {rank: Quality(code="costs_not_trusted", message=f"rank {rank}") for rank in (0, 1)}
+    made = with_findings(result(builders.rank(0, step(compute=20))), Observer([], [call], doubts), None)
+    assert [doubt.code for doubt in made.quality] == codes, "of rank 1 nothing was used"
+    assert [finding.rule for finding in made.findings or ()] == (["R29"] if won_ms else [])
 
 
 def test_what_nothing_computes_under_is_exposed(tmp_path: Path) -> None:

@@ -163,6 +163,41 @@ def a_barrier_of_gloo(made: Loop) -> None:
     made.kernels(100, 20, 15)
 
 
+def allocating(made: Loop) -> None:
+    """The host is ahead but for the memory that it asks the GPU for."""
+    begin = made.now
+    made.python(4000)
+    made.trace.event("cudaMalloc", begin * US, made.now * US, cat="cuda_runtime")
+    made.kernels(100, 20, 15)
+
+
+def compiling(made: Loop) -> None:
+    begin = made.now
+    made.python(4000)
+    made.trace.event("_compile.compile_inner (dynamo_timed)", begin * US, made.now * US)
+    made.kernels(100, 20, 15)
+
+
+def test_a_barrier_that_holds_the_host_costs_what_the_gpu_then_lacks(tmp_path: Path) -> None:
+    """The host launches for 1500 us while the GPU works 2000 us, and waits 4000 us."""
+    found = findings(tmp_path, [loop(a_barrier_of_gloo)], "DDP", DDP)
+    assert found["R34"].title == "Ranks meet in torch.distributed.barrier once a step"
+    assert found["R34"].cost_ns_per_step == pytest.approx(3500 * US, rel=0.05)
+    _, longest = found["R34"].evidence
+    assert (longest.end_ns or 0) - (longest.begin_ns or 0) == 4000 * US
+
+
+def a_barrier_beside_the_gpu(made: Loop) -> None:
+    begin = made.now
+    made.python(1000)
+    made.trace.event("c10d::monitored_barrier_", begin * US, made.now * US)
+    made.kernels(100, 60, 20)
+
+
+def test_a_barrier_that_the_gpu_hides(tmp_path: Path) -> None:
+    assert findings(tmp_path, [loop(a_barrier_beside_the_gpu)], "DDP", DDP) == {}
+
+
 def first_of_all(made: Loop) -> None:
     """The trace's first step begins with what CUDA does once."""
     made.python(0 if made.launched else 8000)
@@ -177,7 +212,9 @@ def first_of_all(made: Loop) -> None:
         (starved, ("R29",)),
         (loading, ("R14",)),
         (loading_took_the_lead, ("R14",)),
-        (a_barrier_of_gloo, ()),
+        (a_barrier_of_gloo, ("R34",)),
+        (allocating, ("R10",)),
+        (compiling, ("R30",)),
         (first_of_all, ("R30",)),
     ],
 )
@@ -374,6 +411,31 @@ def test_data_costs_a_host_what_it_is_later_than_its_gpu(tmp_path: Path) -> None
     assert found["R14"].cost_ns_per_step == pytest.approx(3500 * US, rel=0.05)
     found = findings(tmp_path / "hidden", [loop(loading_took_the_lead)], "DDP", DDP)
     assert found["R14"].cost_ns_per_step == pytest.approx(1500 * US, rel=0.05)
+
+
+def all_but_one_load_slowly(made: Loop, rank: int) -> None:
+    """So that none of them is a straggler."""
+    made.load(3000 if rank else 20)
+    made.kernels(100, 30, 20)
+
+
+def test_data_that_only_some_ranks_wait_for(tmp_path: Path) -> None:
+    """The others wait for them: their steps are as long."""
+    found = findings(tmp_path, job(all_but_one_load_slowly, after=Loop.item), "DDP", DDP)
+    step_us = 3000 + 100 * 30 + 200
+    share = round(100 * 3000 / step_us)
+    assert any(found["R14"].title == f"Steps wait for data on ranks 1-3, {near} % of their time"
+               for near in range(share - 1, share + 2)), found["R14"].title  # fmt: skip
+    assert found["R14"].cost_ns_per_step == pytest.approx(3000 * US, rel=0.02)
+    whole, longest = found["R14"].evidence
+    assert "for 3 ms of a step" in whole.message
+    assert longest.rank in (1, 2, 3)
+
+
+def test_data_that_one_rank_waits_for_is_found_once(tmp_path: Path) -> None:
+    found = findings(tmp_path, job(loads_slowly, after=Loop.item), "DDP", DDP)
+    assert "R18" in found
+    assert "R14" not in found
 
 
 def loading_beside_the_gpu(made: Loop) -> None:

@@ -178,14 +178,20 @@ def test_ranks_that_are_not_there_are_named(tmp_path: Path, report: Report) -> N
     result = report(record_run(tmp_path, {2: "node-a"}, world_size=4))
     (doubt,) = (doubt for doubt in result["quality"] if doubt["code"] == "missing_ranks")
     assert doubt["count"] == 3
-    assert doubt["message"].endswith(": 0, 1, 3")
+    assert doubt["message"] == "ranks 0, 1 and 3 of the job are not in this report"
+
+
+def test_a_rank_that_is_not_there_is_no_count(tmp_path: Path, report: Report) -> None:
+    result = report(record_run(tmp_path, {0: "node-a", 1: "node-a"}, world_size=3))
+    (doubt,) = (doubt for doubt in result["quality"] if doubt["code"] == "missing_ranks")
+    assert doubt["message"] == "rank 2 of the job is not in this report"
 
 
 def test_a_header_may_claim_any_number_of_ranks(tmp_path: Path, report: Report) -> None:
     made = Trace({"distributedInfo": {"rank": 0, "world_size": 10**15}}).step(1, 0, 100).event("aten::mm", 10, 60)
     (doubt,) = (d for d in report(made.write(tmp_path / "t.json"))["quality"] if d["code"] == "missing_ranks")
     assert doubt["count"] == 10**15 - 1
-    assert doubt["message"].endswith(": 1, 2, 3, 4, 5, 6, 7, 8, ...")
+    assert doubt["message"] == "ranks 1, 2, 3, 4, 5, 6, 7, 8 and others of the job are not in this report"
 
 
 def test_traces_of_different_jobs_are_said_to_be(tmp_path: Path, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import median
@@ -28,6 +29,7 @@ from shardprof.trace.classes import CLASSES, COMM_KINDS
 from shardprof.trace.collectives import UNKNOWN
 
 _MOST_KERNELS = 20
+_MOST_RECORDED = 500
 
 Group = Sequence[Measured]
 
@@ -35,16 +37,18 @@ Group = Sequence[Measured]
 def compare(a: Group, b: Group) -> Comparison:
     """What changed from the runs of `a` to those of `b`; neither may be empty."""
     before, after = _wall_ns(a), _wall_ns(b)
-    medians = before.figure(median_low), after.figure(median_low)
+    side_a, side_b = _side(a), _side(b)
     steps_a, steps_b = _rank_steps(a), _rank_steps(b)
     both = bool(steps_a and steps_b)
     work_a, work_b = (_work(a), _work(b)) if both else (None, None)
     kinds = _kinds(steps_a, steps_b, work_a, work_b) if both else ()
     return Comparison(
-        a=_side(a),
-        b=_side(b),
-        change=medians[1] / medians[0] - 1 if medians[0] and medians[1] is not None else None,
+        a=side_a,
+        b=side_b,
+        change=_change(before.figure(median_low), after.figure(median_low)),
         change_interval=change_interval(before, after, median_low),
+        recorded_change=_change(side_a.recorded_ns, side_b.recorded_ns),
+        recorded_change_interval=change_interval(_recorded_ns(a), _recorded_ns(b), median_low),
         waterfall=_waterfall(steps_a, steps_b) if both else (),
         kinds=kinds,
         all_kinds=_together(kinds) if kinds else None,
@@ -60,8 +64,19 @@ def compare(a: Group, b: Group) -> Comparison:
     )
 
 
+def _change(before: float | None, after: float | None) -> float | None:
+    return after / before - 1 if before and after is not None else None
+
+
 def _wall_ns(runs: Group) -> Sample:
     return Sample([[[step.wall_ns for step in ranks] for ranks in full_steps(run.result)] for run in runs])
+
+
+def _recorded_ns(runs: Group) -> Sample:
+    """The recorded steps; of a run's very many some by lot, since it takes longer to draw from more."""
+    lot = random.Random(0)
+    some = [lot.sample(run.recorded_ns, min(len(run.recorded_ns), _MOST_RECORDED)) for run in runs]
+    return Sample([[[time_ns] for time_ns in times_ns] for times_ns in some])
 
 
 def _rank_steps(runs: Group) -> list[Step]:

@@ -134,10 +134,11 @@ class Turnover:
 class Comparison:
     """Everything that a comparison of two runs, or groups of runs, says.
 
-    `change` is the relative change of the median step, `change_interval` where it lies. `waterfall` has the changes
-    from A's mean step to B's, the largest first: they sum to it, to the nanosecond. `all_kinds` sums `kinds` up, None
-    where there are none. `calls` and `kernels` are None where a side is a saved report, `findings` where they were not
-    computed for a side. `kernels` are those whose time changed most: operators where not `on_gpu`.
+    `change` is the relative change of the median step, `change_interval` where it lies; `recorded_change` and its
+    interval are those of `recorded_ns`. `waterfall` has the changes from A's mean step to B's, the largest first: they
+    sum to it, to the nanosecond. `all_kinds` sums `kinds` up, None where there are none. `calls` and `kernels` are None
+    where a side is a saved report, `findings` where they were not computed for a side. `kernels` are those whose time
+    changed most: operators where not `on_gpu`.
     """
 
     schema: str = SCHEMA
@@ -145,6 +146,8 @@ class Comparison:
     b: Side
     change: float | None
     change_interval: Interval | None
+    recorded_change: float | None
+    recorded_change_interval: Interval | None
     waterfall: tuple[Part, ...]
     kinds: tuple[KindChange, ...]
     all_kinds: KindChange | None

@@ -2,8 +2,8 @@
 
 A limit is written NAME=VALUE, as in exposed_comm=20%, step_time=120ms, comm_bytes=2GB, findings=0; or, with a sign,
 NAME=+VALUE@BASELINE: what a figure may be more (or, with a minus, has to be less) than in the BASELINE, in percent of
-it or in its unit. A figure that steps differ in exceeds a relative limit only where the change is more than chance:
-where its 95 % interval does not hold zero.
+it or in its unit. A figure that steps differ in exceeds a relative limit only by more than chance: where the whole 95 %
+interval of the change is beyond the limit.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Judgement:
 
     `exceeded` is None where the figure was not measured, and `why` says what is missing. `before` is the baseline's
     figure, `change_interval` where the relative change lies; `by_chance` is a limit that the figure is beyond, but not
-    by more than chance.
+    all of that interval.
     """
 
     limit: Limit
@@ -193,7 +193,7 @@ def _against(limit: Limit, run: Measured, baseline: Measured) -> Judgement:
     lies = None
     if figure.of_step is not None:
         lies = change_interval(_sample(baseline, figure.of_step), _sample(run, figure.of_step), figure.statistic)
-    by_chance = beyond and lies is not None and lies.low <= 0 <= lies.high
+    by_chance = beyond and lies is not None and _reaches(lies, before, bound, limit)
     return Judgement(
         limit=limit,
         exceeded=beyond and not by_chance,
@@ -204,6 +204,11 @@ def _against(limit: Limit, run: Measured, baseline: Measured) -> Judgement:
         change_interval=lies,
         by_chance=by_chance,
     )
+
+
+def _reaches(lies: Interval, before: float, bound: float, limit: Limit) -> bool:
+    """Whether a change that lies there may end within the bound."""
+    return before * (1 + lies.low) <= bound if limit.at_most else before * (1 + lies.high) >= bound
 
 
 def _unknown(limit: Limit, of: str) -> Judgement:

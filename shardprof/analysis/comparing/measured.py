@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from shardprof.analysis.cache import report_of
 from shardprof.analysis.comparing.work import Work, work_of
 from shardprof.analysis.result import Result, Step
 from shardprof.errors import ShardprofError
 from shardprof.trace.reading import USUAL_READING, Reading
-from shardprof.trace.run import Run, load
+from shardprof.trace.run import RankTraces, load
 from shardprof.trace.schema import CapturePlan
 
 PEAKS = ("peak_allocated_bytes", "peak_active_bytes", "peak_reserved_bytes")
@@ -27,11 +28,12 @@ _HEAD_BYTES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One run. `memory_bytes` is the most of any rank, by what was measured; `environment` and `plan` are of recorded
-    runs, `work` where it was asked for and there are traces."""
+    """One run. `memory_bytes` is the most of any rank, by what was measured; `recorded_ns` (a time a step, the median
+    of its ranks), `environment` and `plan` are of recorded runs, `work` where it was asked for and there are traces."""
 
     result: Result
     memory_bytes: Mapping[str, int]
+    recorded_ns: Sequence[float] = ()
     environment: Mapping[str, str] | None = None
     plan: CapturePlan | None = None
     work: Work | None = None
@@ -58,9 +60,11 @@ def measured(
         return Measured(result=saved, memory_bytes=_used_bytes(saved))
     run = load(paths, reading)
     result = report_of(run)
+    recorded = list(run.recorded())
     return Measured(
         result=result,
-        memory_bytes=_peak_bytes(run) | _used_bytes(result),
+        memory_bytes=_peak_bytes(recorded) | _used_bytes(result),
+        recorded_ns=_recorded_ns(recorded),
         environment=run.record.environment if run.record else None,
         plan=run.record.plan if run.record else None,
         work=work_of(run, result) if with_work else None,
@@ -83,9 +87,17 @@ def _saved_report(path: str | os.PathLike[str]) -> Result | None:
         raise ShardprofError(f"{file} is a damaged report: {error}", "write it anew, or name the run") from error
 
 
-def _peak_bytes(run: Run) -> dict[str, int]:
+def _recorded_ns(ranks: Sequence[RankTraces]) -> list[float]:
+    """How long each step took, less what recording took of it; but a rank's first step and those that were captured."""
+    by_number: dict[int, list[int]] = {}
+    for step in (step for rank in ranks for step in rank.steps[1:] if not step.captured):
+        by_number.setdefault(step.step, []).append(step.end_ns - step.begin_ns - step.hook_ns)
+    return [median(times_ns) for times_ns in by_number.values()]
+
+
+def _peak_bytes(ranks: Sequence[RankTraces]) -> dict[str, int]:
     most: dict[str, int] = {}
-    for rank in run.recorded():
+    for rank in ranks:
         for step in rank.steps:
             for name in PEAKS:
                 if name in step.cuda_memory:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, TypeVar
 
 from shardprof.analysis.result import Collective, Evidence, Finding, KindSummary, Rank, Result, Step, StepsSummary
 from shardprof.analysis.rules._exposed import WHOLE_STEP, Exposed
+from shardprof.analysis.rules._moving import Communicating
 from shardprof.analysis.rules._observing import Observation
 from shardprof.analysis.volumes.training_settings import TrainingSettings, UnknownError
 from shardprof.trace.classes import COMM_KINDS
+from shardprof.words import milliseconds
 
 Seen = TypeVar("Seen", bound=Observation)
 
 HIGH, MEDIUM = 0.1, 0.03
+TOLD = 0.01
+"""Of a step: less waiting than this is not worth a word beside what moves."""
 GRADIENT_KINDS = ("reduce_scatter", "all_reduce")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A run that was reported; `steps` is its summary over the captured steps that hold work, `observations` what was
-    seen in the traces themselves."""
+    seen in the traces themselves. `replayed` collects the ranks whose replays were asked for costs."""
 
     result: Result
     steps: StepsSummary
     observations: tuple[Observation, ...] = ()
+    replayed: set[int] = field(default_factory=set)
 
     @property
     def framework(self) -> str:
@@ -71,6 +76,7 @@ class Case:
         for observation in seen:
             if observation.cost_ns is not None:
                 costs.setdefault(observation.subject, []).append(observation.cost_ns)
+                self.replayed.add(observation.rank)
         return sum(map(fmean, costs.values())) if costs else otherwise_ns
 
     def longest(self, seen: Sequence[Observation], partition: str, message: str) -> Evidence:
@@ -143,18 +149,26 @@ class Case:
         return sum(map(fmean, by_rank.values())) / len({rank.rank for rank, _ in self.full_steps()})
 
     def waiting_ns(self, *kinds: str) -> float:
-        """What a step waits for these kinds of communication to move their bytes: without what it waits for ranks that
-        come late, which moving less would not win."""
-        exposed_ns = sum(kind.exposed_ns for kind in self.kinds(*kinds)) / self.steps.count
-        rows = [row for row in self.result.collectives if row.kind in kinds]
-        return self.cost_ns(self.exposed(*kinds), exposed_ns) * self.moving_share(rows)
+        """What replaying says that a step waits for these kinds of communication to move their bytes: without what it
+        waits for ranks that come late, which moving less would not win."""
+        return self.cost_ns(self.exposed(*kinds), self.moving_ns(*kinds))
 
-    def moving_share(self, rows: Sequence[Collective]) -> float:
-        """The share of their time that collectives move bytes rather than wait for the last rank to come; 1 where the
-        traces do not tell."""
-        moving_ns = sum(row.transfer_ns for row in rows if row.transfer_ns is not None)
-        waiting_ns = sum(row.wait_ns for row in rows if row.wait_ns is not None)
-        return moving_ns / (moving_ns + waiting_ns) if moving_ns + waiting_ns else 1.0
+    def moving_ns(self, *kinds: str) -> float:
+        """The same by the steps' times; of all kinds where none are named."""
+        exposed_ns = sum(kind.exposed_ns for kind in self.kinds(*kinds)) / self.steps.count
+        return min(sum(map(self._moving_ns, self.kinds(*kinds))), exposed_ns)
+
+    def _moving_ns(self, kind: KindSummary) -> float:
+        seen = self.exposed(kind.kind)
+        if seen:
+            return self.mean_of_ranks(seen, lambda one: one.moving_ns)
+        rows = [row for row in self.result.collectives if row.kind == kind.kind]
+        return kind.exposed_ns / self.steps.count * _moving_share(rows)
+
+    def beside_waiting(self, seen: Sequence[Communicating]) -> str:
+        """What is to be said after a time without waiting for late ranks, where there is much of that beside it."""
+        waited_ns = self.mean_of_ranks(seen, lambda one: one.exposed_ns - one.moving_ns)
+        return f" beside {milliseconds(waited_ns)} that wait for late ranks" if waited_ns >= TOLD * self.step_ns else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +183,14 @@ class Turn:
 
 def _range_ns(evidence: Evidence) -> int:
     return (evidence.end_ns or 0) - (evidence.begin_ns or 0)
+
+
+def _moving_share(rows: Sequence[Collective]) -> float:
+    """The share of their time that collectives move bytes rather than wait for the last rank to come; 1 where the
+    traces do not tell."""
+    moving_ns = sum(row.transfer_ns for row in rows if row.transfer_ns is not None)
+    waiting_ns = sum(row.wait_ns for row in rows if row.wait_ns is not None)
+    return moving_ns / (moving_ns + waiting_ns) if moving_ns + waiting_ns else 1.0
 
 
 def said(message: str) -> Evidence:

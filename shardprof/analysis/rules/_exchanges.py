@@ -67,7 +67,10 @@ def _barriers(view: View) -> Iterator[Exchange]:
     spans = events.intervals(calls)
     inside = holding(merge(spans), collectives.launched_ns) >= 0
     rows = collectives.row[inside & (collectives.row != UNKNOWN)]
-    yield Exchange(name="barrier", begins_ns=spans[:, 0], rows=np.sort(rows), waits=_waits(view, spans))
+    # The call itself may hold the host.
+    waits = np.union1d(_waits(view, spans), calls) if view.on_gpu else NO_ROWS
+    rows = np.sort(rows) if view.on_gpu else np.union1d(rows, calls)
+    yield Exchange(name="barrier", begins_ns=spans[:, 0], rows=rows, waits=waits)
 
 
 def _waits(view: View, spans: Intervals) -> Int64s:

@@ -39,11 +39,11 @@ Observe = Callable[[View], Iterator[Observation]]
 
 @dataclass
 class Observer:
-    """Takes the traces one by one."""
+    """Takes the traces one by one; `doubts` are of ranks whose replays tell too little."""
 
     rules: Sequence[Observe]
     seen: list[Observation] = field(default_factory=list)
-    doubts: list[Quality] = field(default_factory=list)
+    doubts: dict[int, Quality] = field(default_factory=dict)
     _replayed: Counter[str] = field(default_factory=Counter)
 
     def take(self, view: View) -> None:
@@ -57,7 +57,7 @@ class Observer:
                 costs_asked |= is_replayed
                 self.seen.append(replace(observation, rows=_NONE, cost_ns=cost_ns))
         if costs_asked and view.replay_error > MOST_REPLAY_ERROR:
-            self.doubts.append(_not_trusted(view))
+            self.doubts[view.rank] = _not_trusted(view)
 
 
 def _not_trusted(view: View) -> Quality:

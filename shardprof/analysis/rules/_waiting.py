@@ -84,12 +84,12 @@ def operators(view: View, rows: Int64s) -> Int64s:
     return found
 
 
-def callers(view: View, calls: Int64s) -> str:
-    """Who makes some calls, with how many each in a step: "aten::item 2x, cudaDeviceSynchronize 1x"."""
+def callers(view: View, calls: Int64s, steps: int) -> str:
+    """Who makes some calls, of so many steps, with how many each in one: "aten::item 2x, cudaDeviceSynchronize 1x"."""
     inside = operators(view, calls)
     by_operator = np.unique(inside[inside >= 0])
     counted = Counter(view.events.name_of(row) for row in [*by_operator.tolist(), *calls[inside < 0].tolist()])
-    return ", ".join(f"{name} {view.a_step(count):.3g}x" for name, count in counted.most_common(3))
+    return ", ".join(f"{name} {count / steps:.3g}x" for name, count in counted.most_common(3))
 
 
 def longest_idleness(view: View, calls: Int64s, message: str) -> Evidence:

@@ -14,7 +14,7 @@ from shardprof.analysis.rules._case import Case, Turn, of_framework, said
 from shardprof.analysis.rules._observing import Observation
 from shardprof.analysis.rules._view import View
 from shardprof.analysis.rules._waiting import Waiting, longest, won_ns
-from shardprof.engine import holding
+from shardprof.engine import Int64s, holding
 from shardprof.trace.launches import LAUNCH_CATEGORIES
 from shardprof.words import milliseconds, plural
 
@@ -58,6 +58,11 @@ class Unused(Observation):
     device_bytes: int
 
 
+def allocations(view: View) -> Int64s:
+    """Calls that ask the device for memory or give it back."""
+    return view.rows(view.events.in_categories(*LAUNCH_CATEGORIES) & view.events.named(_ALLOCATES))
+
+
 def observe(view: View) -> Iterator[Observation]:
     """What the trace shows of it, and the records of all steps."""
     yield from _allocating(view)
@@ -68,7 +73,7 @@ def observe(view: View) -> Iterator[Observation]:
 def _allocating(view: View) -> Iterator[Allocating]:
     """Calls in half of the steps or more, the last one among them: at first, every training allocates."""
     events = view.events
-    rows = view.rows(events.in_categories(*LAUNCH_CATEGORIES) & events.named(_ALLOCATES))
+    rows = allocations(view)
     steps = np.unique(holding(view.windows, events.begin_ns[rows]))
     most_ns = view.idled_ns(rows)
     is_steady = len(steps) >= max(2, len(view.windows) / 2) and steps[-1] == len(view.windows) - 1

@@ -13,7 +13,7 @@ from shardprof.analysis.result import Finding
 from shardprof.analysis.rules._case import Case, Turn, of_framework, said
 from shardprof.analysis.rules._view import View
 from shardprof.analysis.rules._waiting import Waiting, longest, won_ns
-from shardprof.engine import holding
+from shardprof.engine import Int64s, holding
 from shardprof.words import milliseconds, plural
 
 LEAST_SHARE = 0.01
@@ -35,12 +35,18 @@ class Compiling(Waiting):
     held_ns: float
 
 
+def compilations(view: View) -> Int64s:
+    """torch.compile's own ranges, forward's and backward's."""
+    return view.rows(view.events.named(_COMPILES))
+
+
 def observe(view: View) -> Iterator[Compiling]:
-    """Compilations, forward's and backward's, but for those of a training's first steps."""
+    """Compilations, but for those of a training's first steps."""
     events = view.events
     warm_up = [number < _WARM_UP for number in view.steps.numbers]
     first_ns = int(view.steps.windows[warm_up, 1].max(initial=0))
-    rows = view.rows(events.named(_COMPILES) & (events.begin_ns >= first_ns))
+    rows = compilations(view)
+    rows = rows[events.begin_ns[rows] >= first_ns]
     most_ns = view.idled_ns(rows) if view.on_gpu else view.a_step_ns(view.merged(rows))
     if most_ns < LEAST_SHARE * view.step_ns:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
 
 from shardprof.analysis.result import Finding
 from shardprof.analysis.rules._case import Case, Turn, said
@@ -11,6 +12,7 @@ from shardprof.analysis.rules._view import View
 from shardprof.analysis.rules._waiting import Waiting, won_ns
 from shardprof.engine import intersect
 from shardprof.trace.importers.kineto import DATALOADER_RANGE
+from shardprof.words import milliseconds, numbers
 
 LEAST_SHARE = 0.05
 
@@ -33,20 +35,28 @@ def observe(view: View) -> Iterator[Loading]:
 
 
 def find(case: Case) -> Iterator[Finding]:
-    """Where data loading that nothing runs beside takes more than LEAST_SHARE of the steps' time, or makes the host
-    late for as long."""
-    seen, share = case.seen(Loading), case.steps.share("data_loading")
-    most_ns = max(share * case.step_ns, case.mean_of_ranks(seen, lambda one: one.most_ns))
+    """Where data loading that nothing runs beside takes more than LEAST_SHARE of the steps of some ranks, or makes
+    their hosts late for as long. A rank that loads for longer than the others is R18's."""
+    late = {straggler.rank for straggler in case.result.stragglers or () if straggler.cause == "data_loading"}
+    seen = [one for one in case.seen(Loading) if one.rank not in late]
+    every = {rank.rank for rank, _ in case.full_steps()}
+    ranks = {one.rank for one in seen} or every - late
+    if not ranks:
+        return
+    steps = [step for rank, step in case.full_steps() if rank.rank in ranks]
+    loading_ns = fmean(step.partition_ns["data_loading"] for step in steps)
+    most_ns = max([loading_ns, *([fmean(one.most_ns for one in seen)] if seen else [])])
     cost_ns = won_ns(case, seen) if seen else most_ns
     if min(cost_ns, most_ns) <= LEAST_SHARE * case.step_ns:
         return
+    whose = f" on rank{'s' if len(ranks) > 1 else ''} {numbers(ranks)}" if ranks != every else ""
     yield case.finding(
         "R14",
-        f"Steps wait for data, {cost_ns / case.step_ns:.0%} of their time".replace("%", " %"),
+        f"Steps wait for data{whose}, {cost_ns / case.step_ns:.0%} of their time".replace("%", " %"),
         [
             said(
-                "while nothing computes or communicates the main thread is inside the DataLoader's __next__ for "
-                f"{share:.0%} of the steps' time".replace("%", " %")
+                f"the main thread is inside the DataLoader's __next__ for {milliseconds(loading_ns)} of a step "
+                "while nothing computes or communicates"
                 + ("; the host launches what comes next later for it" if case.on_gpu else "")
             ),
             case.longest(seen, "data_loading", "it takes longest here"),

@@ -42,12 +42,9 @@ def find(case: Case) -> Iterator[Finding]:
 
 
 def _finding(rule: str, phase: str, seen: Sequence[Exposed], turn: Turn, case: Case) -> Iterator[Finding]:
-    # What is waited for late ranks is not won.
-    moving = case.moving_share([row for row in case.result.collectives if row.kind == "all_gather"])
-    exposed_ns = case.mean_of_ranks(seen, lambda one: one.exposed_ns)
+    moving_ns = case.mean_of_ranks(seen, lambda one: one.moving_ns)
     room_ns = case.mean_of_ranks([room for room in case.seen(Room) if room.phase == phase], lambda room: room.room_ns)
-    won_ns = exposed_ns * moving
-    cost_ns = case.cost_ns(seen, exposed_ns) * moving
+    won_ns, cost_ns = moving_ns, case.cost_ns(seen, moving_ns)
     if phase == "forward":  # they can be hidden at best
         won_ns, cost_ns = min(won_ns, room_ns), min(cost_ns, room_ns)
     if won_ns <= LEAST_SHARE * case.step_ns:
@@ -55,11 +52,12 @@ def _finding(rule: str, phase: str, seen: Sequence[Exposed], turn: Turn, case: C
     calls = max(one.calls for one in seen)
     yield case.finding(
         rule,
-        f"Steps wait for parameters in {phase}, {exposed_ns / case.step_ns:.0%} of their time".replace("%", " %"),
+        f"Steps wait for parameters in {phase}, {moving_ns / case.step_ns:.0%} of their time".replace("%", " %"),
         [
-            said(f"{milliseconds(exposed_ns)} of the {calls:,.0f} all-gathers of {phase} in a step are exposed, and "
-                 f"{milliseconds(room_ns)} of compute between them have no communication beside them"),
-            case.longest(seen, "all_gather", "it waits longest here"),
+            said(f"{milliseconds(moving_ns)} of the {calls:,.0f} all-gathers of {phase} in a step are exposed"
+                 f"{case.beside_waiting(seen)}, and {milliseconds(room_ns)} of compute between them have no "
+                 "communication beside them"),
+            case.longest(seen, "all_gather", "one of the longest"),
         ],
         cost_ns,
         turn,

@@ -23,14 +23,13 @@ def find(case: Case) -> Iterator[Finding]:
     if case.setting("precision") not in ("bf16", "fp16") or case.setting("reduce_dtype") != "fp32":
         return
     kinds = [kind for kind in case.kinds(*GRADIENT_KINDS) if not is_tiny(kind, case)]
-    exposed_ns = sum(kind.exposed_ns for kind in kinds) / case.steps.count
     moving_ns = case.waiting_ns(*(kind.kind for kind in kinds)) if kinds else 0
     if moving_ns < LEAST_SHARE * case.step_ns:
         return
     yield case.finding(
         "R28",
         f"Gradients are reduced in fp32, the model computes in {case.setting('precision')}",
-        [said(f"reducing them takes {milliseconds(exposed_ns)} a step, exposed; in half the bytes about half of that")],
+        [said(f"reducing them takes {milliseconds(moving_ns)} a step, exposed; in half the bytes about half of that")],
         moving_ns / 2,
         Turn(
             advice="reduce gradients in the precision in which they are computed",

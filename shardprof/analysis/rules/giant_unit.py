@@ -81,8 +81,8 @@ def _cost_ns(case: Case) -> float | None:
     seen = case.exposed("all_gather", "reduce_scatter")
     if not case.on_gpu or not seen:
         return None
-    exposed_ns = case.mean_of_ranks(seen, lambda one: one.exposed_ns)
-    return min(case.cost_ns(seen, exposed_ns), case.steps.groups_ns["compute"] / case.steps.count)
+    moving_ns = case.mean_of_ranks(seen, lambda one: one.moving_ns)
+    return min(case.cost_ns(seen, moving_ns), case.steps.groups_ns["compute"] / case.steps.count)
 
 
 def _turn(case: Case) -> Turn | None:

@@ -43,7 +43,7 @@ _OFF = ("", "0", "n", "no", "f", "false")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synchronizing(Waiting):
-    """The host waits in every step: for `waited_ns` of it, called by `callers`."""
+    """The host waits in every step, but for one at an end of the trace: for `waited_ns`, called by `callers`."""
 
     waited_ns: float
     callers: str
@@ -54,7 +54,7 @@ def observe(view: View) -> Iterator[Synchronizing]:
     calls = _calls(view)
     most_ns = view.idled_ns(calls)
     steps = np.unique(holding(view.windows, view.events.begin_ns[calls]))
-    if most_ns < LEAST_SHARE * view.step_ns or len(steps) < len(view.windows):
+    if most_ns < LEAST_SHARE * view.step_ns or not _are_all(steps, len(view.windows)):
         return
     message = "the host waits here until the GPU is done, and the GPU until it is given work again"
     yield Synchronizing(
@@ -62,9 +62,16 @@ def observe(view: View) -> Iterator[Synchronizing]:
         evidence=(longest_idleness(view, calls, message),),
         rows=view.in_sample(calls),
         most_ns=most_ns,
-        waited_ns=view.a_step_ns(view.merged(calls)),
-        callers=callers(view, calls),
+        waited_ns=view.a_step_ns(view.merged(calls)) * len(view.windows) / len(steps),
+        callers=callers(view, calls, len(steps)),
     )
+
+
+def _are_all(steps: Int64s, count: int) -> bool:
+    """Does this happen in every step? In the last one it can come after all launches, where the profiler waits, too;
+    in the first one before them."""
+    missing = np.setdiff1d(np.arange(count), steps)
+    return not len(missing) or (len(missing) == 1 < len(steps) and missing[0] in (0, count - 1))
 
 
 def _calls(view: View) -> Int64s:

@@ -9,7 +9,7 @@ import numpy as np
 
 from shardprof.analysis.result import Collective, Finding
 from shardprof.analysis.rules._case import Case, Turn, said
-from shardprof.analysis.rules._observing import Observation
+from shardprof.analysis.rules._moving import Communicating, call_times
 from shardprof.analysis.rules._view import View
 from shardprof.analysis.rules.tiny_collectives import is_tiny
 from shardprof.trace.collectives import UNKNOWN
@@ -27,12 +27,11 @@ _ACCUMULATE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InGroup(Observation):
-    """Communication in one process group that nothing computes under for `exposed_ns` of a step."""
+class InGroup(Communicating):
+    """Communication in one process group."""
 
     group: str
     ranks: tuple[int, ...]
-    exposed_ns: float
 
     @property
     def subject(self) -> str:
@@ -44,7 +43,9 @@ def observe(view: View) -> Iterator[InGroup]:
     told = view.activities.collectives.launched_inside(view.windows)
     told = told.where((told.group != UNKNOWN) & (told.row != UNKNOWN))
     for index in np.unique(told.group).tolist():
-        group, rows = told.groups[index], told.row[told.group == index]
+        calls = told.where(told.group == index)
+        calls = calls.where(np.isin(calls.row, view.rows(calls.row)))
+        group, rows = told.groups[index], calls.row
         exposed_ns = view.exposed_ns(view.merged(rows))
         if group.ranks is None or exposed_ns <= LEAST_SHARE * view.step_ns:
             continue
@@ -52,9 +53,11 @@ def observe(view: View) -> Iterator[InGroup]:
             rank=view.rank,
             evidence=(view.at(view.most_exposed(rows), "the most exposed"),),
             rows=view.in_sample(rows),
+            exposed_ns=exposed_ns,
+            moving_ns=exposed_ns,
+            times=call_times(view, calls),
             group=group.description,
             ranks=group.ranks,
-            exposed_ns=exposed_ns,
         )
 
 
@@ -76,21 +79,19 @@ def _is_of_data(row: Collective, case: Case) -> bool:
 def _finding(group: str, rows: Sequence[Collective], case: Case) -> Iterator[Finding]:
     reaching = {row.ranks for row in rows}
     seen = [one for one in case.seen(InGroup) if one.group == group and one.ranks in reaching]
-    exposed_ns, moving = case.mean_of_ranks(seen, lambda one: one.exposed_ns), case.moving_share(rows)
-    if exposed_ns * moving <= LEAST_SHARE * case.step_ns:  # what is waited for late ranks is not the network's
+    moving_ns = case.mean_of_ranks(seen, lambda one: one.moving_ns)
+    if moving_ns <= LEAST_SHARE * case.step_ns:
         return
     most = max(rows, key=lambda row: row.payload_bytes or 0)
     yield case.finding(
         "R03",
-        f"Steps wait for communication between nodes, {exposed_ns * moving / case.step_ns:.0%} of their time".replace(
-            "%", " %"
-        ),
+        f"Steps wait for communication between nodes, {moving_ns / case.step_ns:.0%} of their time".replace("%", " %"),
         [
-            said(f"{milliseconds(exposed_ns)} of what {plural(most.group_size or 0, 'rank')} on {most.nodes} nodes "
-                 f"send one another in {group} are exposed{_speed(most, case)}"),
-            case.longest(seen, most.kind, "it is exposed for longest here"),
+            said(f"{milliseconds(moving_ns)} of what {plural(most.group_size or 0, 'rank')} on {most.nodes} nodes "
+                 f"send one another in {group} are exposed{case.beside_waiting(seen)}{_speed(most, case)}"),
+            case.longest(seen, most.kind, "one of the longest"),
         ],
-        case.cost_ns(seen, exposed_ns) * moving,
+        case.cost_ns(seen, moving_ns),
         _turn(most, case),
     )  # fmt: skip
 

@@ -14,6 +14,8 @@ from shardprof.analysis.rules._case import Case, Turn, of_framework, said
 from shardprof.analysis.rules._observing import Observation
 from shardprof.analysis.rules._view import View
 from shardprof.analysis.rules._waiting import standing
+from shardprof.analysis.rules.allocator import allocations
+from shardprof.analysis.rules.changing_steps import compilations
 from shardprof.engine import holding, intersect, union
 
 LEAST_SHARE = 0.15
@@ -29,7 +31,7 @@ _KNOBS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idling(Observation):
     """A GPU that lacks launched work. For `held_ns` of a step the host would have launched earlier, had it not waited
-    for the GPU, for data or for other ranks. Its evidence is the longest idleness."""
+    for the GPU, for memory, for data or for other ranks, or compiled. Its evidence is the longest idleness."""
 
     held_ns: float
 
@@ -43,8 +45,8 @@ def observe(view: View) -> Iterator[Idling]:
     loading = view.activities.data_loading
     is_beginning = late[:, 1] <= view.activities.busy()[0, 0]
     beginning, later = late[is_beginning], late[~is_beginning & (holding(view.windows, late[:, 0]) >= 0)]
-    meeting = view.merged(view.rows(view.events.named(_MEETS)))
-    held_ns = view.a_step_ns(union(view.merged(standing(view)), meeting, loading, beginning))
+    holding_it = [standing(view), view.rows(view.events.named(_MEETS)), allocations(view), compilations(view)]
+    held_ns = view.a_step_ns(union(*map(view.merged, holding_it), loading, beginning))
     held_ns -= view.a_step_ns(intersect(late, loading))
     longest = later[np.argsort(later[:, 1] - later[:, 0])][-1:].tolist()
     evidence = tuple(view.between(begin_ns, end_ns, "it waits longest here") for begin_ns, end_ns in longest)

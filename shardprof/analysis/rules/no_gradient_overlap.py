@@ -63,7 +63,7 @@ def find(case: Case) -> Iterator[Finding]:
             said(f"{overlapped_ns / comm_ns:.0%} of gradient communication is overlapped; a bucket of {bucket:,.0f} "
                  f"elements, for {gradients:,.0f} gradients, is sent when it is full".replace("%", " %")
                  + ("" if case.setting("overlap_comm") else "; overlap_comm is off")),
-            case.longest(seen, max(kinds, key=lambda kind: kind.exposed_ns).kind, "it is exposed for longest here"),
+            case.longest(seen, max(kinds, key=lambda kind: kind.exposed_ns).kind, "one of the longest"),
         ],
         cost_ns,
         Turn(

@@ -26,7 +26,7 @@ def find(case: Case) -> Iterator[Finding]:
     cost_ns = case.waiting_ns(*GRADIENT_KINDS) * (1 - 1 / reductions)
     if cost_ns < LEAST_SHARE * case.step_ns:
         return
-    gradients_ns = sum(kind.exposed_ns for kind in case.kinds(*GRADIENT_KINDS)) / case.steps.count
+    gradients_ns = case.moving_ns(*GRADIENT_KINDS)
     yield case.finding(
         "R21",
         f"Gradients are communicated {reductions} times a step, once would do",

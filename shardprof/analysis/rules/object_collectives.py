@@ -35,11 +35,10 @@ _TURNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanging(Waiting):
-    """`calls` of one `name` a step, beside which nothing computes for `exposed_ns`."""
+    """`calls` of one `name` a step."""
 
     name: str
     calls: float
-    exposed_ns: float
 
     @property
     def subject(self) -> str:
@@ -63,7 +62,6 @@ def observe(view: View) -> Iterator[Exchanging]:
             most_ns=most_ns,
             name=exchange.name,
             calls=view.a_step(int((steps >= 0).sum())),
-            exposed_ns=exposed_ns,
         )
 
 
@@ -77,13 +75,15 @@ def find(case: Case) -> Iterator[Finding]:
 
 
 def _finding(case: Case, name: str, seen: list[Exchanging]) -> Finding:
-    worst = max(seen, key=lambda observation: observation.exposed_ns)
+    worst = max(seen, key=lambda observation: observation.most_ns)
     times = "once" if worst.calls == 1 else f"{worst.calls:,.3g} times"
     return case.finding(
         "R34",
         f"Ranks meet in torch.distributed.{name} {times} a step",
         [
-            said(f"on rank {worst.rank} nothing computes for {milliseconds(worst.exposed_ns)} a step beside it"),
+            said(
+                f"on rank {worst.rank} nothing computes for {milliseconds(worst.most_ns)} a step beside it or after it"
+            ),
             case.longest(seen, OTHER_COMM, "it takes longest here"),
         ],
         won_ns(case, seen),

@@ -23,10 +23,7 @@ def find(case: Case) -> Iterator[Finding]:
     mesh = case.setting("mesh")
     ranks = mesh[-1] if isinstance(mesh, list) and mesh else "all"
     seen = case.exposed(*_KINDS)
-    moving = case.moving_share([row for row in case.result.collectives if row.kind in _KINDS])
-    cost_ns = (
-        case.cost_ns(seen, case.mean_of_ranks(seen, lambda one: one.exposed_ns)) * (1 - parameters / padded) * moving
-    )
+    cost_ns = case.waiting_ns(*_KINDS) * (1 - parameters / padded)
     yield case.finding(
         "R26",
         f"Sharding among {ranks} ranks makes the parameters {padded / parameters:.2f}x as large",

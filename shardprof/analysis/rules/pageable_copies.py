@@ -58,7 +58,7 @@ def observe(view: View) -> Iterator[Copying]:
         rows=view.in_sample(both),
         most_ns=most_ns,
         calls=view.a_step(len(rows)),
-        callers=callers(view, calls),
+        callers=callers(view, calls, len(view.windows)),
         copied_ns=view.a_step_ns(view.merged(rows)),
         waited_ns=view.a_step_ns(view.merged(waits)),
     )

@@ -74,12 +74,12 @@ def _ports(host: Host) -> str:
 
 
 def _finding(case: Case, title: str, evidence: list[Evidence], knob: str) -> Finding:
-    exposed_ns = case.steps.share("communication") * case.step_ns
+    moving_ns = case.moving_ns()
     return case.finding(
         "R20",
         title,
-        [*evidence, said(f"steps wait {milliseconds(exposed_ns)} for communication")],
-        exposed_ns * case.moving_share(case.result.collectives),
+        [*evidence, said(f"steps wait {milliseconds(moving_ns)} for communication")],
+        moving_ns,
         Turn(
             advice="let NCCL choose its way",
             knob=knob,

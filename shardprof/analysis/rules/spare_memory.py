@@ -65,9 +65,9 @@ def find(case: Case) -> Iterator[Finding]:
 def _over_sharded(fullest: Memory, case: Case) -> Iterator[Finding]:
     frees = _SHARDED.get(str(case.setting("strategy")))
     states_bytes = BYTES_AN_ELEMENT * (case.number("parameters") or 0)
-    exposed_ns = sum(kind.exposed_ns for kind in case.kinds("all_gather")) / case.steps.count
+    moving_ns = case.moving_ns("all_gather")
     fits = states_bytes < min(MOST_STATES * fullest.device_bytes, USABLE * fullest.device_bytes - fullest.peak_bytes)
-    if frees is None or not states_bytes or not fits or exposed_ns <= LEAST_EXPOSED * case.step_ns:
+    if frees is None or not states_bytes or not fits or moving_ns <= LEAST_EXPOSED * case.step_ns:
         return
     yield case.finding(
         "R23",
@@ -75,9 +75,9 @@ def _over_sharded(fullest: Memory, case: Case) -> Iterator[Finding]:
         [
             said(f"{states_bytes / 1e9:,.3g} GB are parameters, gradients and optimizer states of the whole model at "
                  f"{BYTES_AN_ELEMENT} bytes an element; {_free(fullest)}"),
-            case.longest(case.exposed("all_gather"), "all_gather", "parameters are waited for longest here"),
+            case.longest(case.exposed("all_gather"), "all_gather", "one of the longest all-gathers"),
         ],
-        case.cost_ns(case.exposed("all_gather"), exposed_ns),
+        case.waiting_ns("all_gather"),
         Turn(
             advice="shard less: then no step gathers parameters, or only once",
             knob=of_framework(_FREED_AFTER_FORWARD, case) if frees else _KEPT_AFTER_FORWARD,
@@ -93,18 +93,18 @@ def _small_batch(fullest: Memory, case: Case) -> Iterator[Finding]:
     if bound is None or bound.by != "communication" or fullest.peak_bytes >= MOST_PEAK * fullest.device_bytes:
         return
     growth = USABLE * fullest.device_bytes / fullest.peak_bytes
-    exposed_ns = case.steps.share("communication") * case.step_ns * case.moving_share(case.result.collectives)
-    if exposed_ns <= LEAST_EXPOSED * case.step_ns:
+    moving_ns = case.moving_ns()
+    if moving_ns <= LEAST_EXPOSED * case.step_ns:
         return
     yield case.finding(
         "R24",
         f"Memory for {growth:.1f} times the batch is free while steps wait for communication",
         [
             said(_free(fullest)),
-            said(f"{milliseconds(exposed_ns)} of a step is exposed communication, other than waiting for late ranks; "
+            said(f"{milliseconds(moving_ns)} of a step is exposed communication, other than waiting for late ranks; "
                  "its bytes do not grow with the batch, so that each sample then bears less of it"),
         ],
-        exposed_ns * (1 - 1 / growth),
+        moving_ns * (1 - 1 / growth),
         Turn(
             advice="larger micro-batches: the same communication for more samples",
             knob=_larger_batch(growth, case),

@@ -62,15 +62,15 @@ def _is_after_the_step(kind: KindSummary, case: Case) -> bool:
 def _finding(kind: KindSummary, case: Case) -> Finding:
     calls, name = kind.calls / case.steps.count, kind.kind.replace("_", "-")
     size_kb = (kind.payload_bytes or 0) / kind.calls / 1e3
-    exposed_ns = kind.exposed_ns / case.steps.count
     seen = case.exposed(kind.kind)
     return case.finding(
         "R06",
         f"{calls:,.0f} {name}s a step of {size_kb:,.0f} kB each: their start takes the time, not their bytes",
         [
             said(f"{name}s take {milliseconds(kind.comm_ns / case.steps.count)} a step, of which "
-                 f"{milliseconds(exposed_ns)} are exposed; below 1 MB a call no network reaches its bandwidth"),
-            case.longest(seen, kind.kind, "they take longest here"),
+                 f"{milliseconds(case.moving_ns(kind.kind))} are exposed{case.beside_waiting(seen)}; below 1 MB a call "
+                 "no network reaches its bandwidth"),
+            case.longest(seen, kind.kind, "one of the longest"),
         ],
         case.waiting_ns(kind.kind),
         Turn(
