@@ -91,7 +91,7 @@ class _Waits:
 
     def of(self, seen: Communicating) -> Int64s:
         rows = np.searchsorted(self._begin_ns[seen.rank], seen.times.begin_ns + seen.times.base_ns)
-        return self._waited_ns[seen.rank][rows]
+        return np.maximum(self._waited_ns[seen.rank][rows], 0)  # not told is not waited
 
 
 def _clearest(times: CallTimes, waited_ns: Int64s) -> tuple[float, int]:
