@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from shardprof.engine import Int64s, Intervals, holding, merge
@@ -15,25 +17,37 @@ _NODE = "autograd::engine::evaluate_function"
 _FEWEST_OPERATORS_OF_A_FORWARD = 4
 
 
-def phases_at(events: Events, steps: Intervals, times_ns: Int64s) -> Int64s:
-    """The phase of each time, an index into PHASES; `steps` are the windows of the steps that the times lie in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phases:
+    """The backwards and optimizer ranges of a trace, and the windows of its steps.
 
     Backward lasts from an autograd node to the next unless a forward's operators run between them, and on to the
     optimizer if no other backward comes before it. The optimizer's phase lasts from its begin until the step ends, or
     until the forward of another backward.
     """
-    backward, optimizer = _backward(events), _optimizer(events)
-    step = _step_of(steps, times_ns)
-    of_backward, of_optimizer = (_last(spans, times_ns, step) for spans in (backward, optimizer))
-    is_inside = holding(backward, times_ns) >= 0
-    # What began last, and whether another backward follows in the step, before the next optimizer if there is one.
-    next_ns, until_ns = _next(backward, times_ns, step), _next(optimizer, times_ns, step)
-    another = next_ns < until_ns
-    last_began = np.where(of_backward[:, 0] >= of_optimizer[:, 0], BACKWARD, OPTIMIZER)
-    in_optimizer = (last_began == OPTIMIZER) & ((times_ns < of_optimizer[:, 1]) | ~another)
-    none_yet = np.maximum(of_backward[:, 0], of_optimizer[:, 0]) < 0
-    in_forward = none_yet | (another & ~in_optimizer)
-    return np.select([is_inside, in_forward], [BACKWARD, FORWARD], last_began)
+
+    steps: Intervals
+    backward: Intervals
+    optimizer: Intervals
+
+    def at(self, times_ns: Int64s) -> Int64s:
+        """The phase of each time, an index into PHASES."""
+        step = _step_of(self.steps, times_ns)
+        of_backward, of_optimizer = (_last(spans, times_ns, step) for spans in (self.backward, self.optimizer))
+        is_inside = holding(self.backward, times_ns) >= 0
+        # What began last, and whether another backward follows in the step, before the next optimizer if there is one.
+        next_ns, until_ns = _next(self.backward, times_ns, step), _next(self.optimizer, times_ns, step)
+        another = next_ns < until_ns
+        last_began = np.where(of_backward[:, 0] >= of_optimizer[:, 0], BACKWARD, OPTIMIZER)
+        in_optimizer = (last_began == OPTIMIZER) & ((times_ns < of_optimizer[:, 1]) | ~another)
+        none_yet = np.maximum(of_backward[:, 0], of_optimizer[:, 0]) < 0
+        in_forward = none_yet | (another & ~in_optimizer)
+        return np.select([is_inside, in_forward], [BACKWARD, FORWARD], last_began)
+
+
+def phases_of(events: Events, steps: Intervals) -> Phases:
+    """The phases of a trace's steps, whose windows are in order."""
+    return Phases(steps=steps, backward=_backward(events), optimizer=_optimizer(events))
 
 
 def _backward(events: Events) -> Intervals:

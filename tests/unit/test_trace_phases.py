@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shardprof.trace.importers.kineto import read_kineto
-from shardprof.trace.phases import PHASES, phases_at
+from shardprof.trace.phases import PHASES, phases_of
 from tests.conftest import WORKER, Trace
 
 
@@ -32,7 +32,7 @@ def phases(trace: Trace, path: Path, *times: int) -> list[str]:
     events = read.events
     marks = np.flatnonzero(events.named(lambda name: name.startswith("ProfilerStep")))
     # The builder's times are relative to the trace's base, as the events are.
-    found = phases_at(events, events.intervals(marks), np.array(times, dtype=np.int64))
+    found = phases_of(events, events.intervals(marks)).at(np.array(times, dtype=np.int64))
     return [PHASES[phase] for phase in found.tolist()]
 
 

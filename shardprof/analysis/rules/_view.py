@@ -14,7 +14,7 @@ from shardprof.trace.activities import Activities
 from shardprof.trace.events import Events, Mask
 from shardprof.trace.importers.kineto import KinetoTrace
 from shardprof.trace.launches import DEVICE_CATEGORIES
-from shardprof.trace.phases import phases_at
+from shardprof.trace.phases import Phases, phases_of
 from shardprof.trace.replay import StepGraph, step_graph
 from shardprof.trace.schema import RankRecord, StepRecord
 from shardprof.trace.steps import StepWindows
@@ -122,7 +122,11 @@ class View:
 
     def phases(self, times_ns: Int64s) -> Int64s:
         """The phase of each time, an index into PHASES."""
-        return phases_at(self.events, self.windows, times_ns)
+        return self._phases.at(times_ns)
+
+    @cached_property
+    def _phases(self) -> Phases:
+        return phases_of(self.events, self.windows)
 
     def at(self, row: int, message: str) -> Evidence:
         """An event as evidence."""
