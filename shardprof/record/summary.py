@@ -6,7 +6,6 @@ Every recorder rebuilds run.json when its job ends; whichever is last completes 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from shardprof.trace.schema import (
     read_whole,
     write_whole,
 )
+from shardprof.trace.undisturbed import undisturbed
 from shardprof.words import plural
 
 R = TypeVar("R")
@@ -132,16 +132,10 @@ def _outcome(hosts: list[HostRecord], expected: int) -> Outcome | None:
 
 def _always_on_share(run: RunFolder, ranks: list[RankRecord]) -> float | None:
     """The hooks' share of the steps that the profiler left alone; None where there are too few of them to tell."""
-    pairs = itertools.chain.from_iterable(itertools.pairwise(_steps(run, rank)) for rank in ranks)
-    alone = [step for before, step in pairs if _is_alone(before, step)]
+    alone = [step for rank in ranks for step in undisturbed(_steps(run, rank))]
     if len(alone) < MIN_STEPS:
         return None
     return sum(step.hook_ns for step in alone) / sum(step.end_ns - step.begin_ns for step in alone)
-
-
-def _is_alone(before: StepRecord, step: StepRecord) -> bool:
-    """Step 1 began with reading the settings, the step after a window with exporting its trace."""
-    return step.step > 1 and not (before.profiling or step.profiling)
 
 
 def _steps(run: RunFolder, rank: RankRecord) -> list[StepRecord]:

@@ -108,8 +108,9 @@ def counters_of(records: Iterable[CounterRecord]) -> Counters:
     for record in _in_order(records):
         for subject, counters in record.values.items():
             for name in counters.keys() & COUNTERS.keys():
-                times[subject, name].append(record.time_ns)
-                values[subject, name].append(float(counters[name]))
+                if isinstance(counters[name], (int, float)):
+                    times[subject, name].append(record.time_ns)
+                    values[subject, name].append(float(counters[name]))
         for subject, texts in record.events.items():
             events += [CounterEvent(record.time_ns, subject, text) for text in texts]
     series: dict[str, dict[str, Series]] = defaultdict(dict)

@@ -31,8 +31,10 @@ def _parameters(settings: TrainingSettings) -> float:
     if settings.is_replicated or settings.is_partly_sharded:
         return settings.stored_bytes
     if settings.zero_stage == 3:
-        whole = settings.number("persistent_parameters") * settings.stored_bytes_an_element
-        return (settings.number("gather_bytes") + settings.number("persistent_bytes")) / settings.shards + whole
+        sharded = (settings.number("gather_bytes") + settings.number("persistent_bytes")) / settings.shards
+        if settings.shards == 1:
+            return sharded  # a shard is the whole tensor, persistent or not
+        return sharded + settings.number("persistent_parameters") * settings.stored_bytes_an_element
     return settings.stored_bytes * _padding(settings) / settings.shards
 
 

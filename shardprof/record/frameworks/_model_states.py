@@ -32,15 +32,20 @@ def optimizers_of(parameters: Iterable[torch.Tensor]) -> list[Any]:
 
 
 def model_states(
-    parameters: Sequence[torch.Tensor], optimizers: Sequence[Any], *, buffers: Iterable[torch.Tensor] = ()
+    parameters: Sequence[torch.Tensor],
+    optimizers: Sequence[Any],
+    *,
+    updated: Iterable[torch.Tensor] = (),
+    buffers: Iterable[torch.Tensor] = (),
 ) -> dict[str, Any]:
-    """The optimizer and `state_bytes`; `parameters` are all tensors that hold some, `buffers` those of communication.
+    """The optimizer and `state_bytes`; `parameters` are all tensors that hold some, `buffers` those of communication,
+    `updated` what is updated and not always among the optimizers' parameters.
 
     Gradients that have been freed by the end of the step are left out.
     """
     held = _storages(parameters)
     # What an optimizer updates and the model does not hold is a copy in higher precision: the master weights.
-    masters = {key: size for key, size in _storages(_updated_by(optimizers)).items() if key not in held}
+    masters = {key: size for key, size in _storages([*_updated_by(optimizers), *updated]).items() if key not in held}
     states_and_masters = _storages(_states_of(optimizers)) | masters
     parts = {
         "parameters": held,

@@ -138,6 +138,7 @@ def _states(engine: Any, parameters: list[Any]) -> dict[str, Any]:
     known = model_states(
         [*parameters, *partitions],
         [inner],
+        updated=getattr(zero, "fp32_partitioned_groups_flat", ()),  # ZeRO-3 takes them from `inner` between steps
         buffers=[buffer for each in buckets for buffer in (each if isinstance(each, list) else [each])],
     )
     gradients = getattr(zero, "grad_partitions_flat_buffer", None)
