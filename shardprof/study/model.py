@@ -12,27 +12,8 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from shardprof.study.errors import WorkloadError
+from shardprof.study.shapes import CLASSES, ViTConfig
 from shardprof.study.vision import models
-
-CLASSES = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViTConfig:
-    """The shape of a Vision Transformer; `width` is the hidden size, `mlp` the inner size of a block's MLP."""
-
-    layers: int
-    heads: int
-    width: int
-    mlp: int
-    patch_size: int
-    image_size: int
-
-
-MODELS = {
-    "vit_b_16": ViTConfig(layers=12, heads=12, width=768, mlp=3072, patch_size=16, image_size=224),
-    "vit_small": ViTConfig(layers=6, heads=4, width=128, mlp=512, patch_size=8, image_size=32),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

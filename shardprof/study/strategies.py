@@ -64,6 +64,15 @@ class Settings:
         return world.size * self.batch_size * self.accumulation
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What an optimizer step did: the norm of all gradients before clipping, None where nothing asked for it, and
+    whether it was `skipped` because a gradient had overflown."""
+
+    grad_norm: torch.Tensor | float | None = None
+    skipped: bool = False
+
+
 class Trainer(Protocol):
     """A sharded model with its optimizer."""
 
@@ -73,7 +82,7 @@ class Trainer(Protocol):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The logits, in fp32."""
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+    def backward(self, loss: torch.Tensor, *, last: bool) -> Update | None:
         """Add the gradients of one micro-batch; after the `last` one of a step, update the weights."""
 
     def train(self, *, on: bool) -> None:
@@ -224,15 +233,20 @@ class _TorchTrainer:
             logits: torch.Tensor = self._model(images)
         return logits.float()
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+    def backward(self, loss: torch.Tensor, *, last: bool) -> Update | None:
         self._scaler.scale(loss / self._accumulation).backward()  # type: ignore[no-untyped-call]
-        if last:
-            if self._clip_norm is not None:
-                self._scaler.unscale_(self._optimizer)
-                self._clip(self._clip_norm)
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-            self._optimizer.zero_grad()
+        return self._update() if last else None
+
+    def _update(self) -> Update:
+        norm = None
+        if self._clip_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            norm = self._clip(self._clip_norm)
+        scale = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
+        return Update(grad_norm=norm, skipped=self._scaler.get_scale() < scale)
 
     def train(self, *, on: bool) -> None:
         self._model.train(on)
@@ -252,10 +266,9 @@ class _EngineTrainer:
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": settings.batch_size,
             "gradient_accumulation_steps": settings.accumulation,
+            "gradient_clipping": settings.clip_norm or 0.0,  # DeepSpeed clips at a norm of 1 where nothing is said
             "zero_optimization": {"stage": stage, **_zero_knobs(settings.knobs, stage)},
         }
-        if settings.clip_norm is not None:
-            config["gradient_clipping"] = settings.clip_norm
         if settings.knobs.offload:
             config["zero_force_ds_cpu_optimizer"] = False  # the optimizer is torch's, as everywhere
         if settings.precision != "fp32":
@@ -270,9 +283,12 @@ class _EngineTrainer:
         logits: torch.Tensor = self._engine(images.to(self._dtype))
         return logits.float()
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+    def backward(self, loss: torch.Tensor, *, last: bool) -> Update | None:
+        skipped_before = self._engine.skipped_steps
         self._engine.backward(loss)
         self._engine.step()
+        skipped = self._engine.skipped_steps > skipped_before
+        return Update(grad_norm=self._engine.get_global_grad_norm(), skipped=skipped) if last else None
 
     def train(self, *, on: bool) -> None:
         self._engine.train(on)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, DistributedSampler
 
 from shardprof.study.loss_log import LossLog
-from shardprof.study.strategies import Settings, Trainer
+from shardprof.study.strategies import Settings, Trainer, Update
 from shardprof.study.world import World
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -64,9 +64,9 @@ def fit(
     batches = _endless(loader)
     logged_step, logged_at = 0, time.perf_counter()
     for step in range(1, steps + 1):
-        loss = _step(trainer, batches, world, settings)
-        if log is not None:
-            log.add(step, loss)
+        loss, update = _step(trainer, batches, world, settings)
+        if log is not None and update is not None:
+            log.add(step, loss, update)
         if step % log_every == 0 or step in (1, steps):
             loss_now = loss.item()  # waits for the device, so that the time is the work's
             if log is not None:
@@ -114,17 +114,19 @@ def _wait_until_gloo_lets_go(tensor: torch.Tensor) -> None:
         time.sleep(0.001)
 
 
-def _step(trainer: Trainer, batches: Iterator[Batch], world: World, settings: Settings) -> torch.Tensor:
-    """The mean loss of the step's micro-batches."""
-    losses = []
+def _step(
+    trainer: Trainer, batches: Iterator[Batch], world: World, settings: Settings
+) -> tuple[torch.Tensor, Update | None]:
+    """The mean loss of the step's micro-batches, and what updating the weights did."""
+    losses, update = [], None
     for micro_batch in range(1, settings.accumulation + 1):
         images, labels = (tensor.to(world.device, non_blocking=True) for tensor in next(batches))
         last = micro_batch == settings.accumulation
         with trainer.micro_batch(last=last):
             loss = cross_entropy(trainer.forward(images), labels)
-            trainer.backward(loss, last=last)
+            update = trainer.backward(loss, last=last)
         losses.append(loss.detach())
-    return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+    return torch.stack(losses).mean() if len(losses) > 1 else losses[0], update
 
 
 def _endless(loader: DataLoader[Batch]) -> Iterator[Batch]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from shardprof.study.model import MODELS, blocks, build_model
+from shardprof.study.model import blocks, build_model
+from shardprof.study.shapes import MODELS
 
 RANKS = 2
 FLOAT_BYTES = 4

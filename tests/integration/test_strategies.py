@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from shardprof.study.model import MODELS, build_model, parameter_counts
+from shardprof.study.model import build_model, parameter_counts
+from shardprof.study.shapes import MODELS
 
 pytestmark = pytest.mark.integration
 

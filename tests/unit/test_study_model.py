@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from shardprof.study.errors import WorkloadError
-from shardprof.study.model import MODELS, ViTConfig, blocks, build_model, parameter_counts
+from shardprof.study.model import blocks, build_model, parameter_counts
+from shardprof.study.shapes import MODELS, ViTConfig
 
 TINY = ViTConfig(layers=2, heads=2, width=16, mlp=32, patch_size=8, image_size=32)
 

@@ -16,8 +16,10 @@ import dataclasses
 import math
 import os
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -26,10 +28,13 @@ from shardprof.study import data, strategies
 from shardprof.study.errors import WorkloadError
 from shardprof.study.knobs import Knobs
 from shardprof.study.loss_log import LossLog
-from shardprof.study.model import MODELS, ViTConfig, build_model, parameter_counts
+from shardprof.study.model import build_model, parameter_counts
+from shardprof.study.model_facts import facts as model_facts
+from shardprof.study.shapes import MODELS, ViTConfig
 from shardprof.study.strategies import STRATEGIES, Settings
 from shardprof.study.training import Progress, count_correct, fit, make_loader
 from shardprof.study.vision import COMPILED_OPERATORS
+from shardprof.study.workload_facts import optimizer_facts, order_checksum, weights_checksum
 from shardprof.study.world import World, connected, find_world
 
 
@@ -110,12 +115,16 @@ def _run(args: argparse.Namespace, world: World) -> None:
     test = make_loader(test_split, world, settings, training=False, workers=args.workers, seed=args.seed)
     if not len(train):
         raise WorkloadError(f"{len(train_split)} images are too few for a step of every rank", "lower --batch-size")
+    facts: dict[str, Any] = {}
     if world.rank == 0:
         _introduce(args, world, model)
+        facts = _facts(args, world, model, config, train_split, test_split) if args.losses else {}
     with nullcontext() if args.strategy == "none" else connected(world):
         trainer = STRATEGIES[args.strategy](model, world, settings)
         steps = args.steps or max(1, args.epochs * len(train) // args.accumulation)
-        log = LossLog(args.losses, world, settings.samples_a_step(world))
+        log = LossLog(args.losses, world, settings)
+        facts["started_ns"] = time.time_ns()
+        log.tell(facts)
         every = args.evaluate_every or steps
         shown_every = math.gcd(args.log_every, every) if args.evaluate_every else args.log_every
         for progress in fit(trainer, train, world, settings, steps=steps, log_every=shown_every, log=log):
@@ -125,8 +134,25 @@ def _run(args: argparse.Namespace, world: World) -> None:
                 accuracy = count_correct(trainer, test, world).item() / len(test_split)
                 log.evaluated(progress.step, accuracy)
         del trainer  # before its process group
+    log.tell(facts | {"ended_ns": time.time_ns()})
     if world.rank == 0:
         print(f"accuracy {accuracy:.1%} on {len(test_split):,} test images", flush=True)
+
+
+def _facts(
+    args: argparse.Namespace, world: World, model: torch.nn.Module, config: ViTConfig, train: Any, test: Any
+) -> dict[str, Any]:
+    """See workload_facts.py."""
+    sizes = model_facts(config, precision=args.precision, checkpointing=args.checkpointing)
+    return {
+        **dataclasses.asdict(sizes),
+        **optimizer_facts(args.lr),
+        "clip_norm": args.clip_norm,
+        "train_images": len(train),
+        "test_images": len(test),
+        "initial_weights": weights_checksum(model),
+        "data_order": order_checksum(train, world, args.seed),
+    }
 
 
 def _model_config(args: argparse.Namespace) -> ViTConfig:

@@ -1,0 +1,141 @@
+"""Compare strategies by training with each: FSDP, DDP and DeepSpeed ZeRO, measured alike and explained.
+
+A study file names the cells (strategy, knobs, precision, checkpointing, batch, model, ranks, nodes); each is trained
+under `shardprof record` in processes of its own, in a random order, several times. What was interrupted goes on where
+it stopped when the same command is given again. docs/bench.md has the study file's keys, docs/metrics.md the figures.
+
+example:
+  shardprof bench run benchmarks/studies/smoke.toml --dry-run
+  shardprof bench run benchmarks/studies/single-node.toml
+  shardprof bench run benchmarks/studies/poster.toml --hosts node-a,node-b --fabric 25GB/s
+  shardprof bench report
+  shardprof bench report shardprof-studies/smoke --format html > smoke.html
+  shardprof bench export shardprof-studies/smoke --format parquet --out smoke-results
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shardprof.errors import ShardprofError
+
+if TYPE_CHECKING:
+    from shardprof.study.bench.hosts import Hosts
+    from shardprof.study.bench.plan import Plan
+    from shardprof.study.bench.runner import StudyFolder
+    from shardprof.study.bench.trial import Planned
+    from shardprof.study.store import Store
+
+DEFAULT_FOLDER = Path("shardprof-studies")
+FORMATS = ("terminal", "markdown", "html", "json")
+_INTERRUPTED = 130  # what shells call a death by Ctrl-C
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what can be done with a study."""
+    verbs = parser.add_subparsers(metavar="run|report|export", required=True)
+    run = verbs.add_parser("run", help="run the trainings of a study file that have not been run yet")
+    run.add_argument("study", type=Path, metavar="STUDY.toml")
+    run.add_argument("--dry-run", action="store_true", help="only say what would be run, and what fits")
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"where results go (default: {DEFAULT_FOLDER}/<the study's name>)"
+    )
+    run.add_argument(
+        "--hosts", metavar="A,B,...", help="the nodes, which see the same folders; ranks meet on the first"
+    )
+    run.add_argument(
+        "--shell", metavar="COMMAND", help="what starts a command on {host}, the {index}-th (default: ssh)"
+    )
+    run.add_argument("--fabric", metavar="RATE", help="what the network between nodes carries one way, as in 25GB/s")
+    run.add_argument("--retry-failed", action="store_true", help="run those again that failed or ran out of memory")
+    run.set_defaults(verb=_run)
+    report = verbs.add_parser("report", help="say what the results of a study are")
+    report.add_argument("results", nargs="?", type=Path, metavar="PATH", help="a study's folder, file or export")
+    report.add_argument("--format", choices=FORMATS, default="terminal")
+    report.set_defaults(verb=_report)
+    export = verbs.add_parser("export", help="write the tables of a study as Parquet or CSV")
+    export.add_argument("results", nargs="?", type=Path, metavar="PATH")
+    export.add_argument("--format", choices=("parquet", "csv"), default="parquet")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.set_defaults(verb=_export)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it; what cannot be done raises ShardprofError."""
+    try:
+        return int(args.verb(args))
+    except ModuleNotFoundError as error:
+        raise ShardprofError(f"a study needs {error.name}", "pip install 'shardprof[study]'") from error
+
+
+def _run(args: argparse.Namespace) -> int:
+    from shardprof.study.bench.hosts import SSH, Hosts
+    from shardprof.study.bench.plan import plan
+    from shardprof.study.bench.runner import StudyFolder, pending
+    from shardprof.study.quantities import bandwidth_bytes_per_s
+
+    hosts = Hosts(names=tuple(args.hosts.split(",")) if args.hosts else (), shell=args.shell or SSH)
+    planned = plan(args.study, hosts, bandwidth_bytes_per_s(args.fabric) if args.fabric else None)
+    folder = StudyFolder(root=(args.out or DEFAULT_FOLDER / planned.located.file.study.name).absolute())
+    if args.dry_run:
+        return _show(planned, pending(planned, folder))
+    with folder.held():
+        if args.retry_failed:
+            folder.store.forget_failed()
+        try:
+            failed = _train(planned, folder, hosts)
+        except KeyboardInterrupt:
+            sys.stderr.write("\nshardprof: interrupted; the same command goes on with what is left\n")
+            return _INTERRUPTED
+    sys.stdout.write(f"results: {folder.root}; next: shardprof bench report {folder.root}\n")
+    return 1 if failed else 0
+
+
+def _show(planned: Plan, left: Sequence[Planned]) -> int:
+    from shardprof.study.bench.fits import fits
+    from shardprof.study.render import plan as rendering
+
+    rendering.render(planned, left, fits(planned), sys.stdout)
+    return 0
+
+
+def _train(planned: Plan, folder: StudyFolder, hosts: Hosts) -> int:
+    from shardprof.study.bench.runner import pending, run
+    from shardprof.study.render.progress import follow
+
+    left = pending(planned, folder)
+    before = folder.store.trials() if folder.store.known() else []
+    return follow(left, run(planned, left, folder, hosts), len(planned.order) - len(left), before, sys.stdout)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from shardprof.study.conclusions import conclude
+    from shardprof.study.render import html, json, markdown, terminal
+
+    outputs = {"terminal": terminal, "markdown": markdown, "html": html, "json": json}
+    outputs[args.format].render(conclude(_store(args.results).trials()), sys.stdout)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    for file in _store(args.results).export(args.out, args.format):
+        sys.stdout.write(f"{file}\n")
+    return 0
+
+
+def _store(path: Path | None) -> Store:
+    """The results in a path; without one those of the newest study."""
+    from shardprof.study.store import RESULTS_FILE, store_in
+
+    if path is None:
+        found = sorted(DEFAULT_FOLDER.glob(f"*/{RESULTS_FILE}"), key=lambda file: file.stat().st_mtime)
+        if not found:
+            raise ShardprofError(
+                f"no study in {DEFAULT_FOLDER}", "name one, or run one: shardprof bench run STUDY.toml"
+            )
+        path = found[-1]
+    return store_in(path)

@@ -1,0 +1,1 @@
+"""`shardprof bench`: the matrix of trainings that a study file names, run fairly, measured and compared."""

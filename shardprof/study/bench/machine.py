@@ -1,0 +1,107 @@
+"""What a training runs on and with: versions, hardware, topology, commit. Kept with each result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import pynvml
+
+from shardprof.study.bench.trial import TrialFolder
+from shardprof.trace.schema import HOST_FILE, HostRecord, RunFolder, RunRecord, read_whole
+
+_PACKAGES = ("shardprof", "torch", "torchvision", "deepspeed", "numpy", "nvidia-nccl-cu12", "nvidia-nccl-cu13")
+_PROBE_S = 20
+
+
+def gpu_count() -> int:
+    """The GPUs of this machine that a job may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
+
+
+def memory_a_rank(device: str, ranks_a_node: int) -> int:
+    """Bytes that a rank may take: its GPU's, or its share of what this machine has free."""
+    if device == "cpu":
+        return int(psutil.virtual_memory().available) // ranks_a_node
+    pynvml.nvmlInit()
+    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total)
+
+
+def facts_of_machine() -> dict[str, str]:
+    """Of this machine and what is installed on it, by name."""
+    facts = {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "cpu": _cpu_name(),
+        "cpu cores": str(len(os.sched_getaffinity(0))),
+        "memory GiB": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "commit": _commit(),
+        "topology": _printed("nvidia-smi", "topo", "-m"),
+        **{name: _version(name) for name in _PACKAGES},
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def facts_of_run(folder: TrialFolder) -> dict[str, str]:
+    """What the recording of a training knows of its ranks' machines, by name; empty where there is none."""
+    run = RunFolder(folder.run)
+    try:
+        record = read_whole(RunRecord, run.run_file)
+    except (OSError, ValueError, TypeError):
+        return {}
+    facts = {name: str(version) for name, version in record.versions.items()}
+    facts |= {f"variable {name}": value for name, value in record.environment.items()}
+    return facts | dict(_of_hosts(run))
+
+
+def _of_hosts(run: RunFolder) -> Iterator[tuple[str, str]]:
+    for folder in run.host_folders():
+        try:
+            host = read_whole(HostRecord, folder / HOST_FILE)
+        except (OSError, ValueError, TypeError):
+            continue
+        gpus = [device.name for device in host.devices]
+        shown = f", {len(gpus)} x {gpus[0]}" if gpus else ""
+        yield f"host {host.name}", f"{host.cpu_count} cores, {host.memory_bytes / 2**30:.1f} GiB{shown}"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str:
+    """Of the checkout that shardprof is installed from, and whether files of it were changed since."""
+    here = str(Path(__file__).parent)
+    commit = _printed("git", "-C", here, "rev-parse", "--short=12", "HEAD")
+    return commit + (" (changed)" if commit and _printed("git", "-C", here, "status", "--porcelain", "-uno") else "")
+
+
+def _printed(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
