@@ -1,0 +1,91 @@
+"""FSDP or DeepSpeed for a model and machines: what fits, what it sends, how long steps may take, and how sure that is.
+
+--fabric is what a node can send to other nodes, one way, all its network cards together: 25GB/s, or 200Gbit/s in bits.
+With a GPU (--gpu or --peak) and the tokens of a rank and step the answer tells step times, else from how much compute a
+step on the network hardly matters. Nothing is run; --results takes a study of `shardprof bench` to lean on.
+docs/advise.md says what each figure rests on.
+
+example:
+  shardprof advise --params 1.3e9 --nodes 2 --gpus-per-node 4 --memory 40GiB --fabric 25GB/s
+  shardprof advise --params 7B --nodes 4 --gpus-per-node 8 --memory 80GB --fabric 50GB/s --gpu a100 --tokens 8192
+  shardprof advise --params 86M --gpus-per-node 4 --memory 40GiB --gpu-link 300GB/s --format json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from shardprof.errors import ShardprofError
+from shardprof.study.advice.answer import advise
+from shardprof.study.advice.calibration import calibrated_by
+from shardprof.study.advice.question import Calibration, Question
+from shardprof.study.advice.render import FORMATS
+from shardprof.study.gpus import EXAMPLES, peaks_flops_per_s
+from shardprof.study.model_sizes import ELEMENT_BYTES
+from shardprof.study.quantities import bandwidth_bytes_per_s, count, flops_per_s, size_bytes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the model and the machines."""
+    model = parser.add_argument_group("model")
+    model.add_argument("--params", required=True, metavar="N", help="its parameters, as in 1.3e9, 1.3B or 350M")
+    model.add_argument("--precision", choices=ELEMENT_BYTES, default="bf16", help="(default: %(default)s)")
+    model.add_argument("--tokens", metavar="N", help="tokens (or patches) of a rank and step")
+    machines = parser.add_argument_group("machines")
+    machines.add_argument("--nodes", default="1", metavar="N", help="(default: %(default)s)")
+    machines.add_argument("--gpus-per-node", required=True, metavar="N")
+    machines.add_argument("--memory", required=True, metavar="SIZE", help="of a GPU, as in 40GiB")
+    machines.add_argument("--fabric", metavar="RATE", help="what a node can send to others, one way, as in 25GB/s")
+    machines.add_argument("--gpu-link", metavar="RATE", help="what a GPU can send to another one of its node, one way")
+    peak = machines.add_mutually_exclusive_group()
+    peak.add_argument("--gpu", metavar="NAME", help="its name, as in a100, for its peak")
+    peak.add_argument("--peak", metavar="FLOPS", help="its dense peak in that precision, as in 312TFLOPS")
+    parser.add_argument("--results", type=Path, metavar="PATH", help="a study of shardprof bench to lean on")
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="terminal", help="how to show it (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer; ShardprofError for what is no model or no machines."""
+    FORMATS[args.format](advise(_question(args)), sys.stdout)
+    return 0
+
+
+def _question(args: argparse.Namespace) -> Question:
+    peak = flops_per_s(args.peak) if args.peak else _peak(args.gpu, args.precision) if args.gpu else None
+    if (peak is None) != (args.tokens is None):
+        missing = "--tokens" if args.tokens is None else "--gpu or --peak"
+        raise ShardprofError(
+            f"without {missing} nobody knows how long a step computes", f"add {missing}, or leave out both"
+        )
+    return Question(
+        parameters=count(args.params),
+        nodes=count(args.nodes),
+        gpus_per_node=count(args.gpus_per_node),
+        memory_bytes=size_bytes(args.memory),
+        fabric_bytes_per_s=bandwidth_bytes_per_s(args.fabric) if args.fabric else None,
+        link_bytes_per_s=bandwidth_bytes_per_s(args.gpu_link) if args.gpu_link else None,
+        precision=args.precision,
+        peak_flops_per_s=peak,
+        tokens=count(args.tokens) if args.tokens else None,
+        calibration=_calibration(args.results) if args.results else Calibration(),
+    )
+
+
+def _peak(gpu: str, precision: str) -> float:
+    peaks = peaks_flops_per_s(gpu)
+    if not peaks:
+        message, remedy = f"the peak of {gpu!r} is not known", f"use one of {', '.join(EXAMPLES)}, or --peak 312TFLOPS"
+        raise ShardprofError(message, remedy)
+    if precision not in peaks:
+        raise ShardprofError(f"{gpu} has no {precision}", f"use --precision {' or '.join(sorted(peaks))}")
+    return peaks[precision]
+
+
+def _calibration(path: Path) -> Calibration:
+    from shardprof.study.store import store_in  # needs a database, which an answer without results does not
+
+    return calibrated_by(store_in(path).trials())
