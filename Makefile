@@ -13,7 +13,7 @@ CPP := $(filter %.cpp %.h,$(NATIVE_SOURCES)) benchmarks/floor.cpp
 SYSTEM_PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null && { command -v $$python; break; }; done)
 
-.PHONY: help setup build test lint format demo bench fuzz gpu-check doctor clean system-packages
+.PHONY: help setup build test lint format demo bench fuzz gpu-check study-gpu doctor clean system-packages
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,10 @@ bench: setup ## measure what reading and recording cost on this machine (half an
 
 gpu-check: setup ## check on a GPU what can only be told there, and keep a small run in traces/
 	@$(BIN)/python tests/gpu/check.py
+
+study-gpu: setup ## compare the strategies on one GPU: what each framework costs where nothing is sent
+	@$(BIN)/shardprof bench run benchmarks/studies/one-gpu.toml
+	@$(BIN)/shardprof bench report shardprof-studies/one-gpu
 
 fuzz: setup ## fuzz what untrusted bytes reach, 10 million executions a target (needs clang)
 	@native/fuzz/run.sh

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = verbs.add_parser("run", help="run the trainings of a study file that have not been run yet")
     run.add_argument("study", type=Path, metavar="STUDY.toml")
     run.add_argument("--dry-run", action="store_true", help="only say what would be run, and what fits")
+    run.add_argument("--memory", metavar="SIZE", help="with --dry-run: of a GPU, as in 40GiB (default: this machine's)")
     run.add_argument(
         "--out", type=Path, metavar="DIR", help=f"where results go (default: {DEFAULT_FOLDER}/<the study's name>)"
     )
@@ -76,13 +77,15 @@ def _run(args: argparse.Namespace) -> int:
     from shardprof.study.bench.hosts import SSH, Hosts
     from shardprof.study.bench.plan import plan
     from shardprof.study.bench.runner import StudyFolder, pending
-    from shardprof.study.quantities import bandwidth_bytes_per_s
+    from shardprof.study.quantities import bandwidth_bytes_per_s, size_bytes
 
     hosts = Hosts(names=tuple(args.hosts.split(",")) if args.hosts else (), shell=args.shell or SSH)
     planned = plan(args.study, hosts, bandwidth_bytes_per_s(args.fabric) if args.fabric else None)
     folder = StudyFolder(root=(args.out or DEFAULT_FOLDER / planned.located.file.study.name).absolute())
     if args.dry_run:
-        return _show(planned, pending(planned, folder))
+        return _show(planned, pending(planned, folder), size_bytes(args.memory) if args.memory else None)
+    if planned.obstacles:
+        raise planned.obstacles[0]
     with folder.held():
         if args.retry_failed:
             folder.store.forget_failed()
@@ -95,11 +98,11 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _show(planned: Plan, left: Sequence[Planned]) -> int:
+def _show(planned: Plan, left: Sequence[Planned], memory_bytes: int | None) -> int:
     from shardprof.study.bench.fits import fits
     from shardprof.study.render import plan as rendering
 
-    rendering.render(planned, left, fits(planned), sys.stdout)
+    rendering.render(planned, left, fits(planned, memory_bytes), sys.stdout)
     return 0
 
 

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "benchmarks" / "studies" / "smoke.toml"
 SHARDPROF = str(Path(sys.executable).with_name("shardprof"))
+POSTER = SMOKE.with_name("poster.toml")
+VERDICTS = ("fits", "tight", "does not fit", "unknown")
 CELLS = 8
 KILLED_AFTER = 3
 TIMEOUT_S = 280
@@ -130,9 +132,13 @@ def test_an_export_is_reported_alike(study: Any, job_environment: Environment, t
 
 
 def test_a_dry_run_says_what_fits_and_runs_nothing(job_environment: Environment, tmp_path: Path) -> None:
-    output = bench("run", str(SMOKE), "--dry-run", "--out", str(tmp_path / "study"), environment=job_environment())
+    dry_run = ("--dry-run", "--out", str(tmp_path / "study"))
+    output = bench("run", str(SMOKE), *dry_run, environment=job_environment())
     assert output.count("fits") == CELLS
-    assert "8 trainings left to run" in output
+    assert "8 trainings left to run" in " ".join(output.split())
+    output = bench("run", str(POSTER), *dry_run, "--memory", "16GiB", environment=job_environment())
+    assert {"fits", "tight", "does not fit"} == {words for words in VERDICTS if f" {words}\n" in output}
+    assert "cannot be run here" in output
     assert not (tmp_path / "study").exists()
 
 

@@ -17,8 +17,8 @@ from shardprof.study.model_sizes import ModelFacts
 _LONGEST_S = 300
 
 
-def fits(plan: Plan) -> dict[Cell, Fit]:
-    """By cell, on machines like this one."""
+def fits(plan: Plan, memory_bytes: int | None) -> dict[Cell, Fit]:
+    """By cell, with so much memory a rank, or on machines like this one."""
     kinds = {(cell.model, cell.precision, cell.checkpointing) for cell in plan.cells}
     facts = {kind: _facts(*kind) for kind in sorted(kinds)}
     return {
@@ -26,7 +26,7 @@ def fits(plan: Plan) -> dict[Cell, Fit]:
             cell,
             knobs_of(cell, plan.located.file.knobs),
             facts[cell.model, cell.precision, cell.checkpointing],
-            memory_a_rank(plan.device, cell.ranks // cell.nodes),
+            memory_bytes or memory_a_rank(plan.device, cell.ranks // cell.nodes),
             plan.device,
         )
         for cell in plan.cells

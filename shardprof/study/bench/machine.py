@@ -31,10 +31,12 @@ def gpu_count() -> int:
         return 0
 
 
-def memory_a_rank(device: str, ranks_a_node: int) -> int:
-    """Bytes that a rank may take: its GPU's, or its share of what this machine has free."""
+def memory_a_rank(device: str, ranks_a_node: int) -> int | None:
+    """Bytes that a rank may take: its GPU's, or its share of what this machine has free; None where it has no GPU."""
     if device == "cpu":
         return int(psutil.virtual_memory().available) // ranks_a_node
+    if not gpu_count():
+        return None
     pynvml.nvmlInit()
     return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total)
 

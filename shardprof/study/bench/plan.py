@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from shardprof.errors import ShardprofError
 from shardprof.study.bench.cells import Cell, cells, knobs_of
 from shardprof.study.bench.hosts import Hosts
 from shardprof.study.bench.machine import gpu_count
-from shardprof.study.bench.study_file import Located
+from shardprof.study.bench.study_file import Located, StudyError
 from shardprof.study.bench.trial import Planned
 from shardprof.study.shapes import MODELS
+from shardprof.words import plural
 
 DIGITS = "digits"
 _TRAIN_IMAGES = {"digits": 1_500, "CIFAR-10": 50_000}
@@ -32,12 +33,13 @@ _RECORDED_RANK_BYTES = 2 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The trainings in their order. `device` is "cuda" or "cpu"."""
+    """The trainings in their order, on a `device` "cuda" or "cpu". `obstacles` keep them from being run here."""
 
     located: Located
     cells: tuple[Cell, ...]
     device: str
     order: tuple[Planned, ...]
+    obstacles: tuple[StudyError, ...]
 
     @property
     def disk_bytes(self) -> int:
@@ -48,14 +50,11 @@ class Plan:
 
 
 def plan(path: Path, hosts: Hosts, fabric_bytes_per_s: float | None) -> Plan:
-    """Of a study file. Raises StudyError with its line for what cannot be run on these hosts."""
+    """Of a study file. Raises StudyError with its line for what cannot be run anywhere."""
     located = Located(path)
     length = located.file.study
     device = length.device or ("cuda" if gpu_count() else "cpu")
     found = cells(located, tuple(MODELS), device)
-    _check_machines(located, found, hosts, device)
-    _check_packages(located, found)
-    _check_images(located, found)
     order = tuple(
         Planned(
             cell=cell,
@@ -68,7 +67,12 @@ def plan(path: Path, hosts: Hosts, fabric_bytes_per_s: float | None) -> Plan:
         )
         for position, (repeat, cell) in enumerate(_blocks(found, length.repeats, length.seed))
     )
-    return Plan(located=located, cells=found, device=device, order=order)
+    obstacles = (
+        *_of_machines(located, found, hosts, device),
+        *_of_packages(located, found),
+        *_of_images(located, found),
+    )
+    return Plan(located=located, cells=found, device=device, order=order, obstacles=obstacles)
 
 
 def check_disk(folder: Path, need_bytes: int) -> None:
@@ -93,21 +97,23 @@ def _blocks(found: Sequence[Cell], repeats: int, seed: int) -> list[tuple[int, C
     return order
 
 
-def _check_machines(located: Located, found: Sequence[Cell], hosts: Hosts, device: str) -> None:
+def _of_machines(located: Located, found: Sequence[Cell], hosts: Hosts, device: str) -> Iterator[StudyError]:
     most = max(cell.nodes for cell in found)
     if most > max(1, len(hosts.names)):
         remedy = "name as many with --hosts a,b,..., or lower nodes"
-        raise located.mistake(".matrix.nodes", f"{most} nodes, and {len(hosts.names) or 'no'} hosts are named", remedy)
+        yield located.mistake(".matrix.nodes", f"{most} nodes, and {len(hosts.names) or 'no'} hosts are named", remedy)
     gpus = gpu_count()
-    if located.file.study.device == "cuda" and not gpus:
-        raise located.mistake(".study.device", "this machine has no GPU", 'leave device out, or set it to "cpu"')
-    for cell in found if device == "cuda" else ():
-        if cell.ranks // cell.nodes > gpus:
-            message = f"{cell.ranks} ranks on {cell.nodes} nodes are more than the {gpus} GPUs of a node"
-            raise located.mistake(".matrix.ranks", message, "lower ranks, or use more nodes")
+    if device == "cuda" and not gpus:
+        yield located.mistake(".study.device", "this machine has no GPU", 'set device to "cpu", or use another machine')
+        return
+    too_many = [cell for cell in found if device == "cuda" and cell.ranks // cell.nodes > gpus]
+    if too_many:
+        nodes = plural(too_many[0].nodes, "node")
+        message = f"{too_many[0].ranks} ranks on {nodes} are more than {plural(gpus, 'GPU')} a node"
+        yield located.mistake(".matrix.ranks", message, "lower ranks, or use more nodes")
 
 
-def _check_packages(located: Located, found: Sequence[Cell]) -> None:
+def _of_packages(located: Located, found: Sequence[Cell]) -> Iterator[StudyError]:
     needed = {"torch": ".study", "torchvision": ".study"}
     if located.file.study.data == DIGITS:
         needed["sklearn"] = ".study.data"
@@ -116,16 +122,16 @@ def _check_packages(located: Located, found: Sequence[Cell]) -> None:
     for package, place in needed.items():
         if importlib.util.find_spec(package) is None:
             message = f"{package} is needed for this and not installed"
-            raise located.mistake(place, message, f"pip install 'shardprof[{_PACKAGES[package]}]'")
+            yield located.mistake(place, message, f"pip install 'shardprof[{_PACKAGES[package]}]'")
 
 
-def _check_images(located: Located, found: Sequence[Cell]) -> None:
+def _of_images(located: Located, found: Sequence[Cell]) -> Iterator[StudyError]:
     data = located.file.study.data
     if data != DIGITS and not (Path(data) / _CIFAR_FOLDER).is_dir():
         message = f"no CIFAR-10 in {data}: it has no folder {_CIFAR_FOLDER}"
-        raise located.mistake(".study.data", message, 'name the folder that holds it, or use "digits"')
+        yield located.mistake(".study.data", message, 'name the folder that holds it, or use "digits"')
     images = _TRAIN_IMAGES[DIGITS if data == DIGITS else "CIFAR-10"]
-    for cell in found:
-        if cell.batch_size * cell.ranks > images:
-            message = f"{cell.ranks} ranks with {cell.batch_size} samples each are more than the {images:,} images"
-            raise located.mistake(".matrix.batch_size", message, "lower batch_size or ranks")
+    largest = max(found, key=lambda cell: cell.batch_size * cell.ranks)
+    if largest.batch_size * largest.ranks > images:
+        message = f"{largest.ranks} ranks with {largest.batch_size} samples each are more than the {images:,} images"
+        yield located.mistake(".matrix.batch_size", message, "lower batch_size or ranks")

@@ -9,62 +9,58 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shardprof.study.bench.cells import Cell
+from shardprof.study.bench.cells import AS_SHIPPED, Cell
 from shardprof.study.bench.fit import Fit
 from shardprof.study.bench.plan import Plan
 from shardprof.study.bench.trial import Planned
 from shardprof.words import plural
 
 _COLOURS = {"fits": "green", "tight": "yellow", "does not fit": "red", "unknown": "dim"}
+_STATES = ("parameters", "gradients", "optimizer")
+_MEMORY = (
+    "memory: MiB of a rank at most, by the formulas of docs/advise.md, without what its allocator keeps beyond that; "
+    "states: parameters, gradients and optimizer of it"
+)
 
 
 def render(plan: Plan, left: Sequence[Planned], fits: Mapping[Cell, Fit], out: TextIO) -> None:
-    """The cells in the order of the file, each with the memory that a rank needs."""
-    console = Console(file=out)
+    """The cells by what is trained, each with the memory that a rank needs."""
+    console = Console(file=out, highlight=False)
     length = plan.located.file.study
-    console.print(f"[bold]{escape(length.name)}[/]  {escape(length.about)}".rstrip(), highlight=False)
-    console.print(_cells(plan, fits))
+    console.print(f"[bold]{escape(length.name)}[/]  {escape(length.about)}".rstrip())
+    for trained in dict.fromkeys(map(_trained, plan.cells)):
+        console.print(f"\n{escape(trained)}")
+        console.print(_table([cell for cell in plan.cells if _trained(cell) == trained], fits))
+    console.print("\n" + _MEMORY, style="dim")
     lasts = f"{length.steps} steps" if length.steps else plural(length.epochs or 0, "epoch")
     console.print(
         f"{plural(len(plan.cells), 'cell')} x {plural(length.repeats, 'repeat')} of {lasts} on the "
-        f"{'CPU' if plan.device == 'cpu' else 'GPUs'}; {plural(len(left), 'training')} left to run, "
-        f"about {plan.disk_bytes / 2**20:,.0f} MiB on disk in all",
-        highlight=False,
+        f"{'CPU' if plan.device == 'cpu' else 'GPUs'}; {plural(len(left), 'training')} left to run; "
+        f"about {plan.disk_bytes / 2**20:,.0f} MiB on disk in all"
     )
-    console.print(
-        "[dim]memory: what a rank needs at most, by the formulas of docs/advise.md, without what its allocator keeps "
-        "beyond that[/]",
-        highlight=False,
-    )
+    for obstacle in plan.obstacles:
+        console.print(f"[red]cannot be run here[/]  {escape(str(obstacle))}")
 
 
-def _cells(plan: Plan, fits: Mapping[Cell, Fit]) -> Table:
+def _trained(cell: Cell) -> str:
+    return f"{cell.model}, {cell.precision}" + (", with activation checkpointing" if cell.checkpointing else "")
+
+
+def _table(cells: Sequence[Cell], fits: Mapping[Cell, Fit]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("strategy", "knobs", "precision", "model", "batch", "ranks"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("states", "rest", "memory a rank"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
-    for cell in plan.cells:
+    for heading in ("  strategy", "batch", "ranks"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("states", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for cell in cells:
         fit = fits[cell]
-        states = sum(fit.parts[part] or 0 for part in ("parameters", "gradients", "optimizer"))
-        peak = fit.peak_bytes
+        sizes = (sum(fit.parts[part] for part in _STATES), fit.peak_bytes)
         table.add_row(
-            cell.strategy,
-            escape(cell.knobs),
-            cell.precision + (" checkpointed" if cell.checkpointing else ""),
-            cell.model,
+            f"  {cell.strategy}" + ("" if cell.knobs == AS_SHIPPED else f" [cyan]{escape(cell.knobs)}[/]"),
             f"{cell.batch_size} x {cell.accumulation}" if cell.accumulation > 1 else str(cell.batch_size),
             f"{cell.ranks} on {cell.nodes}" if cell.nodes > 1 else str(cell.ranks),
-            _size(states),
-            _size(None if peak is None else peak - states),
-            _size(peak),
+            *(f"{size / 2**20:,.0f}" for size in sizes),
             f"[{_COLOURS[fit.verdict]}]{fit.verdict}[/]",
         )
     return table
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return "?"
-    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
