@@ -137,7 +137,7 @@ def test_a_dry_run_says_what_fits_and_runs_nothing(job_environment: Environment,
     assert output.count("fits") == CELLS
     assert "8 trainings left to run" in " ".join(output.split())
     output = bench("run", str(POSTER), *dry_run, "--memory", "16GiB", environment=job_environment())
-    assert {"fits", "tight", "does not fit"} == {words for words in VERDICTS if f" {words}\n" in output}
+    assert {"fits", "does not fit"} == {words for words in VERDICTS if f" {words}\n" in output}
     assert "cannot be run here" in output
     assert not (tmp_path / "study").exists()
 
@@ -182,3 +182,45 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(job_environment: E
     output = bench("run", str(study), "--out", str(tmp_path / "study"), environment=job_environment(), exit_code=2)
     assert f"shardprof: {study}, line 10: no CIFAR-10 in {tmp_path}: it has no folder cifar-10-batches-py; " in output
     assert not (tmp_path / "study").exists()
+
+
+TWO_NODES = """\
+[study]
+name = "two-nodes"
+device = "cpu"
+launcher = "LAUNCHER"
+repeats = 1
+steps = 8
+warm_up = 2
+captured = 2
+threads = 1
+timeout_s = 120
+
+[matrix]
+strategy = ["zero1"]
+ranks = [2]
+nodes = [2]
+batch_size = [8]
+"""
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_several_nodes_train_together(job_environment: Environment, tmp_path: Path, launcher: str) -> None:
+    """Both are this machine, under two names; `env` starts a command as a shell of another node would."""
+    study, folder = tmp_path / "two.toml", tmp_path / "study"
+    study.write_text(TWO_NODES.replace("LAUNCHER", launcher))
+    hosts = ("--hosts", "127.0.0.1,localhost", "--shell", "env", "--fabric", "200Mbit/s")
+    output = bench("run", str(study), "--out", str(folder), *hosts, environment=job_environment())
+    assert "finished  zero1 fp32, vit_small, batch 8, 2 ranks on 2 nodes" in output
+    with duckdb.connect(str(folder / "results.duckdb"), read_only=True) as database:
+        assert database.execute("SELECT fabric_bytes_per_s FROM trials").fetchall() == [(25e6,)]
+        ratio = "SELECT value FROM figures WHERE name = 'volume_ratio' AND part = 'per_theory'"
+        assert database.execute(ratio).fetchall() == [(pytest.approx(1.5, rel=0.01),)]
+    assert len(list(folder.glob("trials/*/run/hosts/*"))) == 2
+
+
+def test_more_nodes_than_hosts_are_refused(job_environment: Environment, tmp_path: Path) -> None:
+    study = tmp_path / "two.toml"
+    study.write_text(TWO_NODES.replace("LAUNCHER", "torchrun"))
+    output = bench("run", str(study), "--out", str(tmp_path / "out"), environment=job_environment(), exit_code=2)
+    assert f"{study}, line 15: 2 nodes, and no hosts are named; name as many with --hosts" in output
