@@ -35,7 +35,7 @@ GLYPHS = {
     "launch_bound": ("╌", "yellow"),
     "idle": ("·", "bright_black"),
 }
-_ASCII = str.maketrans("█▒▚▄╌·µ…→", "#%/=-.u~>")
+_ASCII = str.maketrans("█▒▚▄╌·µ…→├┤─┼", "#%/=-.u~>||-+")
 
 
 def write(out: TextIO, parts: Callable[[int], Iterable[RenderableType]]) -> None:

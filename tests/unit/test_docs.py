@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from shardprof.analysis import result
+from shardprof.study.bench.study_file import Length, Matrix
+from shardprof.study.knobs import KNOBS_OF, Knobs
 from shardprof.trace.classes import CLASSES
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,13 @@ def test_every_rule_is_in_the_docs() -> None:
     rules = {rule for path in files for rule in re.findall(r'"(R\d\d)"', path.read_text())}
     told = re.findall(r"^\| (R.*?) \|", (ROOT / "docs" / "findings.md").read_text(), re.MULTILINE)
     assert rules == {rule for row in told for rule in row.split(", ")}
+
+
+def test_every_key_of_a_study_file_and_every_knob_is_defined() -> None:
+    page = (ROOT / "docs" / "bench.md").read_text()
+    keys = {name for table in (Length, Matrix, Knobs) for name in table.__struct_fields__}
+    assert [name for name in sorted(keys) if f"`{name}`" not in page] == []
+    assert [strategy for strategy in KNOBS_OF if f"`{strategy}`" not in page] == []
 
 
 def test_every_class_is_defined() -> None:

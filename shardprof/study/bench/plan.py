@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardprof.errors import ShardprofError
 from shardprof.study.bench.cells import Cell, cells, knobs_of
 from shardprof.study.bench.hosts import Hosts
 from shardprof.study.bench.machine import gpu_count
@@ -75,13 +74,13 @@ def plan(path: Path, hosts: Hosts, fabric_bytes_per_s: float | None) -> Plan:
     return Plan(located=located, cells=found, device=device, order=order, obstacles=obstacles)
 
 
-def check_disk(folder: Path, need_bytes: int) -> None:
-    """Raise ShardprofError where the disk of `folder` has less room than that."""
+def check_disk(located: Located, folder: Path, need_bytes: int) -> None:
+    """Raise StudyError where the disk of `folder` has less room than that."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < need_bytes:
-        message = f"the study leaves about {_gib(need_bytes)} in {folder}, and its disk has {_gib(free)} free"
-        raise ShardprofError(message, "choose another place with --out, or lower [study] captured or repeats")
+        message = f"the trainings leave about {_gib(need_bytes)} in {folder}, and its disk has {_gib(free)} free"
+        raise located.mistake(".study.repeats", message, "choose another place with --out, or lower repeats or captured")
 
 
 def _gib(size: int) -> str:

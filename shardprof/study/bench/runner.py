@@ -59,12 +59,12 @@ def pending(plan: Plan, folder: StudyFolder) -> list[Planned]:
 
 
 def run(plan: Plan, planned: Sequence[Planned], folder: StudyFolder, hosts: Hosts) -> Iterator[Trial]:
-    """Run these; each comes out when its results are written. Raises ShardprofError where the disk becomes full."""
+    """Run these; each comes out when its results are written. Raises StudyError where the disk becomes full."""
     name = plan.located.file.study.name
     a_trial_bytes = plan.disk_bytes // len(plan.order)
-    check_disk(folder.root, a_trial_bytes * len(planned))
+    check_disk(plan.located, folder.root, a_trial_bytes * len(planned))
     for one in planned:
-        check_disk(folder.root, a_trial_bytes)
+        check_disk(plan.located, folder.root, a_trial_bytes)
         trial = replace(_run_one(one, folder.trial(one), hosts), study=name)
         folder.store.add(trial)
         yield trial
