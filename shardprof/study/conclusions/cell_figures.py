@@ -8,7 +8,7 @@ from statistics import median
 
 from shardprof.study.conclusions.groups import CellTrials
 from shardprof.study.conclusions.mean_step import mean_step
-from shardprof.study.conclusions.reading import MEMORY, Value, base_figure, key, missing, wire_bytes
+from shardprof.study.conclusions.reading import MEMORY, Value, base_figure, key, missing, network_bytes, wire_bytes
 from shardprof.study.conclusions.statistics import by, counted, repeated
 from shardprof.study.conclusions.step_times import StepTimes
 from shardprof.study.conclusions.study_report import CellFigures
@@ -45,6 +45,7 @@ def figures_of(cell: CellTrials, times: StepTimes, memory: tuple[str, str]) -> C
         states_bytes=_states(cell),
         mean_step=whole,
         wire_bytes=counted(repeated(list(cell.values(wire_bytes).values()))),
+        network_bytes=counted(repeated(list(cell.values(network_bytes).values()))),
         per_expected=_middle(cell, "volume_ratio", "per_expected"),
         per_theory=_middle(cell, "volume_ratio", "per_theory"),
         exposed_ns=_middle(cell, "exposed_comm"),

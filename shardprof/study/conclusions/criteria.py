@@ -34,12 +34,12 @@ def best(study: Study, role: str, situation: Situation) -> list[CellTrials]:
 
 def ratios(study: Study) -> Mapping[str, RatioOf]:
     """What compares two cells by each criterion: the less, the better."""
-    return {THROUGHPUT: study.time_ratio, MEMORY: study.memory_ratio, NETWORK: study.wire_ratio}
+    return {THROUGHPUT: study.time_ratio, MEMORY: study.memory_ratio, NETWORK: study.network_ratio}
 
 
 def figure(cell: CellFigures, role: str) -> float | None:
     """What a criterion goes by."""
-    found = {THROUGHPUT: cell.step_ns, MEMORY: cell.memory_bytes, NETWORK: cell.wire_bytes}[role]
+    found = {THROUGHPUT: cell.step_ns, MEMORY: cell.memory_bytes, NETWORK: cell.network_bytes}[role]
     return found.value if found else None
 
 

@@ -81,9 +81,10 @@ def _amount(study: Study, cell: CellTrials, role: str) -> str:
     figures = study.of(cell)
     if role == THROUGHPUT and figures.samples_per_s:
         return f"{rate(figures.samples_per_s.value)} samples/s{between(figures.samples_per_s, rate)}"
-    shown = {MEMORY: figures.memory_bytes, NETWORK: figures.wire_bytes}[role]
+    shown = {MEMORY: figures.memory_bytes, NETWORK: figures.network_bytes}[role]
     assert shown is not None
-    return f"{size(shown.value)}{' sent a step' if role == NETWORK else ''}{between(shown, size)}"
+    where = " out of a node a step" if cell.situation.nodes > 1 else " sent a step"
+    return f"{size(shown.value)}{where if role == NETWORK else ''}{between(shown, size)}"
 
 
 def _against(study: Study, cell: CellTrials, other: CellTrials, role: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shardprof.analysis.result import sum_if_all_known
 from shardprof.study.results import Figure, Trial
 
 _NANOSECONDS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
@@ -35,6 +36,21 @@ def step_ns(trial: Trial) -> float | None:
 def wire_bytes(trial: Trial) -> float | None:
     """What a rank sends in a step; in the mean over ranks, as its report has it."""
     return base_figure(trial, "wire_bytes")
+
+
+def network_bytes(trial: Trial) -> float | None:
+    """What a step sends over the network: of several nodes what a node sends to others, of one what a rank sends.
+
+    Collectives run as rings: one over ranks of several nodes leaves each node once, with what each of its ranks sends.
+    Rings beside each other, as those of hybrid sharding's replicas, leave it each.
+    """
+    report = trial.measurement.report
+    if trial.cell.nodes == 1 or report is None:
+        return wire_bytes(trial) if trial.cell.nodes == 1 else None
+    crossing = [row.wire_bytes for row in report.collectives if row.nodes is None or row.nodes > 1]
+    steps = max((sum(not step.empty for step in rank.steps) for rank in report.ranks), default=0)
+    total = sum_if_all_known(crossing)
+    return total / steps if total is not None and steps else None
 
 
 def missing(trial: Trial, name: str, part: str = "") -> str:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from shardprof.study.conclusions.cell_figures import figures_of, memory_name, memory_of
 from shardprof.study.conclusions.groups import CellTrials, by_situation, cells_of, varied_axes, words
-from shardprof.study.conclusions.reading import wire_bytes
+from shardprof.study.conclusions.reading import network_bytes, wire_bytes
 from shardprof.study.conclusions.statistics import counted, paired
 from shardprof.study.conclusions.step_times import StepTimes
 from shardprof.study.conclusions.study_report import CellFigures, Estimate, Situation
@@ -52,6 +52,10 @@ class Study:
     def wire_ratio(self, a: CellTrials, b: CellTrials) -> Estimate | None:
         """Of the bytes that a rank sends in a step."""
         return counted(paired(a.values(wire_bytes), b.values(wire_bytes)))
+
+    def network_ratio(self, a: CellTrials, b: CellTrials) -> Estimate | None:
+        """Of the bytes that a step sends over the network."""
+        return counted(paired(a.values(network_bytes), b.values(network_bytes)))
 
     def by_speed(self, situation: Situation) -> list[CellTrials]:
         """The cells of a situation whose step time is known, the shortest first."""

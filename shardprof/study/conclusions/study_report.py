@@ -69,7 +69,8 @@ class MeanStep:
 class CellFigures:
     """A cell: `finished` of its `trials` did. `memory_bytes` is what `memory_is` says, of any rank the most;
     `states_bytes` the model states of a rank by part; `wire_bytes` what a rank sends a step, `per_expected` and
-    `per_theory` its ratio to what the implementation is known to send and to what the strategy needs. `data_wait_ns`
+    `per_theory` its ratio to what the implementation is known to send and to what the strategy needs; `network_bytes`
+    what of it a node sends to others, of a single node the same as `wire_bytes`. `data_wait_ns`
     and `exposed_ns` are of a step. `figures` holds the median over repeats of every metric by "name" or "name part",
     with its unit; `missing` says why one is not there."""
 
@@ -87,6 +88,7 @@ class CellFigures:
     states_bytes: Mapping[str, int]
     mean_step: MeanStep | None
     wire_bytes: Estimate | None
+    network_bytes: Estimate | None
     per_expected: float | None
     per_theory: float | None
     exposed_ns: float | None

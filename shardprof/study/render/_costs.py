@@ -87,7 +87,7 @@ def memory_and_network(report: StudyReport) -> Section:
         notes=(
             *([f"memory: {memory_is}"] if memory_is else []),
             *([f"{', '.join(parts)}: model states of a rank, as its report has them"] if parts else []),
-            "sent: by a rank in a step",
+            "sent: by a rank in a step; network: what of that leaves its node, of several nodes; on one the same",
             "/expected: by what the implementation is known to send; /theory: by what the strategy needs",
         ),
     )
@@ -100,10 +100,11 @@ def _memory_table(cells: Sequence[CellFigures], parts: Sequence[str]) -> Table:
             with_interval(cell.memory_bytes, size),
             *(size_words(cell.states_bytes.get(part)) for part in parts),
             size_words(cell.wire_bytes.value if cell.wire_bytes else None),
+            size_words(cell.network_bytes.value if cell.network_bytes else None),
             ratio_words(cell.per_expected),
             ratio_words(cell.per_theory),
         )
         for cell in cells
     ]
-    columns = ("configuration", "memory", *parts, "sent", "/expected", "/theory")
+    columns = ("configuration", "memory", *parts, "sent", "network", "/expected", "/theory")
     return table(columns, rows, {"configuration"}, parts)

@@ -36,6 +36,7 @@ def throughput(report: StudyReport) -> Section:
             "intervals of 95 % in brackets",
             "place: cells that no interval tells from the first of a place share it, marked =",
             "to best: step time by that of the fastest, trial by trial",
+            "network: what a node sends to others in a step; on a single node what a rank sends",
         ),
     )
 
@@ -69,12 +70,12 @@ def _ranking_table(report: StudyReport, ranking: Ranking) -> Table:
             with_interval(cell.samples_per_s, rate),
             "1" if ranked.to_best is None else times_words(ranked.to_best),
             size_words(cell.memory_bytes.value if cell.memory_bytes else None),
-            size_words(cell.wire_bytes.value if cell.wire_bytes else None),
+            size_words(cell.network_bytes.value if cell.network_bytes else None),
         )
         for ranked, cell in zip(ranking.ranked, _cells(report, ranking), strict=True)
     ]
-    columns = ("place", "configuration", "step (ms)", "samples/s", "to best", "memory", "sent")
-    return table(columns, rows, {"configuration"}, ("sent", "memory", "samples/s"))
+    columns = ("place", "configuration", "step (ms)", "samples/s", "to best", "memory", "network")
+    return table(columns, rows, {"configuration"}, ("network", "memory", "samples/s"))
 
 
 def composition(report: StudyReport) -> Section:
