@@ -12,11 +12,16 @@ SLOW = 0.6
 LEAST_BUSY = 0.1
 LEAST_SHARE = 0.01
 MOST_STEPS = 0.5
+COMPARABLE = 0.8
 
 
 def slow_links(ranks: Sequence[Rank]) -> tuple[Straggler, ...]:
     """Those that send at less than SLOW of the others' median rate in most steps, though sending takes LEAST_BUSY of
-    them; the most expensive first."""
+    them; the most expensive first.
+
+    A rank that sends less than COMPARABLE of what the others do may only wait behind those it shares a link with: it is
+    not named where one of its node sends as fast as ranks usually do.
+    """
     found = [straggler for rank in ranks if (straggler := _slow(rank, [o for o in ranks if o is not rank]))]
     return tuple(sorted(found, key=lambda straggler: -straggler.cost_ns_per_step))
 
@@ -25,7 +30,7 @@ def _slow(rank: Rank, others: Sequence[Rank]) -> Straggler | None:
     steps = _sending(rank)
     usual = [rate for other in others if (rate := _rate(_sending(other)))]
     own = _rate(steps)
-    if not steps or not usual or not own or own >= SLOW * median(usual):
+    if not steps or not usual or not own or own >= SLOW * median(usual) or _waits_behind(rank, others, median(usual)):
         return None
     slow = [step for step in steps if (rate := _rate([step])) and rate < SLOW * median(usual)]
     busy_ns = fmean(min(1e9 * step.counters["tcp_busy_s"], step.wall_ns) for step in steps)  # connections overlap
@@ -55,6 +60,20 @@ def _slow(rank: Rank, others: Sequence[Rank]) -> Straggler | None:
             ),
         ),
     )
+
+
+def _waits_behind(rank: Rank, others: Sequence[Rank], usual: float) -> bool:
+    """Whether a rank sends little over a link that is as fast as usual for another one."""
+    if _sent(rank) >= COMPARABLE * median(map(_sent, others)) or rank.host is None:
+        return False
+    beside = [rate for other in others if other.host == rank.host and (rate := _rate(_sending(other)))]
+    return any(rate >= SLOW * usual for rate in beside)
+
+
+def _sent(rank: Rank) -> float:
+    """Bytes a step."""
+    steps = [step for step in rank.steps if not step.empty]
+    return sum(step.counters.get("tcp_sent_bytes", 0.0) for step in steps) / len(steps) if steps else 0.0
 
 
 def _sending(rank: Rank) -> list[Step]:

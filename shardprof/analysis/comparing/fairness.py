@@ -68,6 +68,12 @@ def _updated_weights(run: Measured) -> str | None:
     return "fp32" if settings.get("master_weights") else "+".join(stored) or None
 
 
+def _parameters(run: Measured) -> str | None:
+    """In four digits: some frameworks count what they fill up."""
+    parameters = run.result.source.settings.get("parameters")
+    return f"{float(f'{parameters:.4g}'):,.0f}" if isinstance(parameters, int) else None
+
+
 def _batch(run: Measured) -> str | None:
     return _of_setting_or_argument(run, "micro_batch_size", "batch")
 
@@ -91,7 +97,7 @@ _FACTS: tuple[_Fact, ...] = (
     ("precision", NOT_COMPARABLE, _setting("precision")),
     ("master weights", NOT_COMPARABLE, _updated_weights),
     ("reduce type", NOT_COMPARABLE, _setting("reduce_dtype")),
-    ("parameters", NOT_COMPARABLE, _setting("parameters")),
+    ("parameters", NOT_COMPARABLE, _parameters),
     ("batch of a rank", NOT_COMPARABLE, _batch),
     ("gradient accumulation", NOT_COMPARABLE, _accumulation),
     ("backend", MIND, _setting("backend")),

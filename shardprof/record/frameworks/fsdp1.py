@@ -54,7 +54,7 @@ def describe(module: Any) -> dict[str, Any]:
         "strategy": STRATEGIES.get(module.sharding_strategy.name, module.sharding_strategy.name),
         "mesh": [replicas, shards] if replicas > 1 else [shards],
         "precision": dtype_name(precision) or dtype_of(flat),
-        "parameters": sum(_elements(unit._handle) for unit in units),
+        "parameters": sum(sum(unit._handle.flat_param._numels) for unit in units),
         "units": len(units),
         **part(lambda: _volumes(module, units)),
         **part(lambda: model_states([*parameters, *flat], optimizers_of(parameters))),
@@ -88,6 +88,7 @@ def _frees(unit: Any) -> bool:
 
 
 def _elements(handle: Any) -> int:
+    """Of the flat parameter, in which each tensor begins at an aligned place."""
     return int(handle.flat_param._unpadded_unsharded_size.numel())
 
 
