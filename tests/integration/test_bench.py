@@ -16,7 +16,7 @@ import duckdb
 import psutil
 import pytest
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]  # the study alone takes minutes
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "benchmarks" / "studies" / "smoke.toml"
@@ -25,7 +25,7 @@ POSTER = SMOKE.with_name("poster.toml")
 VERDICTS = ("fits", "tight", "does not fit", "unknown")
 CELLS = 8
 KILLED_AFTER = 3
-TIMEOUT_S = 280
+TIMEOUT_S = 600
 
 Environment = Callable[..., dict[str, str]]
 
