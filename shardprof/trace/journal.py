@@ -46,9 +46,9 @@ def exists(path: Path) -> bool:
 
 
 def read_text_lines(path: Path) -> Iterator[str]:
-    """All lines that are left, the oldest first; less what is thinned away meanwhile. What cannot be read is empty."""
+    """All lines that are left, the oldest first; less what is thinned away meanwhile. A missing file is empty."""
     for part in [*(segment.path for segment in segments(path)), path]:
-        with contextlib.suppress(OSError), part.open(encoding="utf-8", errors="replace") as lines:
+        with contextlib.suppress(FileNotFoundError), part.open(encoding="utf-8", errors="replace") as lines:
             yield from lines
 
 
