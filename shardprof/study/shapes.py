@@ -35,4 +35,5 @@ MODELS = {
     "vit_l_16": ViTConfig(layers=24, heads=16, width=1024, mlp=4096, patch_size=16, image_size=224),
     "vit_h_14": ViTConfig(layers=32, heads=16, width=1280, mlp=5120, patch_size=14, image_size=224),
     "vit_small": ViTConfig(layers=6, heads=4, width=128, mlp=512, patch_size=8, image_size=32),
+    "vit_digits": ViTConfig(layers=4, heads=4, width=128, mlp=512, patch_size=16, image_size=32),
 }
