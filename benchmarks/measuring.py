@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from statistics import median
+
+from shardprof.study.bench.installation import commit, processor, version
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,28 +67,12 @@ def number(value: float) -> str:
 
 def machine(*packages: str) -> dict[str, str]:
     """Where a result comes from: processor, cores, kernel, Python, the commit, and the versions of `packages`."""
-    git = ["git", "--no-optional-locks", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory_bytes": str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
-        **{package: version(package) for package in packages},
+        "commit": commit(),
+        **{package: version(package) or "not installed" for package in packages},
     }
-
-
-def version(package: str) -> str:
-    """Of an installed distribution."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

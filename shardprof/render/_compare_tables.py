@@ -17,8 +17,9 @@ from shardprof.analysis.comparing.comparison import (
 )
 from shardprof.render._compare_verdict import signed_percent
 from shardprof.render._tables import Table
-from shardprof.render._words import Scale, class_name, duration, size, time_scale
+from shardprof.render._words import class_name
 from shardprof.trace.counter_names import COUNTERS
+from shardprof.words import Scale, duration, size, time_scale
 
 _MOST_ROWS = 8
 _WORTH_A_COUNTER = 0.1

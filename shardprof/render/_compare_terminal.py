@@ -16,7 +16,7 @@ from shardprof.analysis.comparing.comparison import Comparison
 from shardprof.render._compare_view import Bar, CompareView, compare_view
 from shardprof.render._layout import INDENT, indented, labelled, remarks, text_of, with_notes, write
 from shardprof.render._text import printable, wrap
-from shardprof.render._words import duration
+from shardprof.words import duration
 
 _TOTAL, _MORE, _LESS = ("█", "cyan"), ("▒", "red"), ("╌", "green")
 _STYLES = {"not comparable": "red", "mind": "yellow", "doubtful": "yellow"}

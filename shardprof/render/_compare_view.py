@@ -21,8 +21,8 @@ from shardprof.render._compare_tables import (
 )
 from shardprof.render._compare_verdict import believed_change, verdict, warning
 from shardprof.render._tables import Table
-from shardprof.render._words import Scale, class_name, time_scale
-from shardprof.words import numbers, plural
+from shardprof.render._words import class_name
+from shardprof.words import Scale, numbers, plural, time_scale
 
 _MOST_REMARKS = 10
 _WORTH_A_BAR = 0.005

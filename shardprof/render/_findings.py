@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shardprof.analysis.result import Evidence, Finding, Result
-from shardprof.render._words import duration
+from shardprof.words import duration
 
 _MOST = 3
 

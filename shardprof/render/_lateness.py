@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from shardprof.analysis.result import Rank, Result, Step
 from shardprof.render._tables import Table
-from shardprof.render._words import duration, percent, time_scale
-from shardprof.words import plural
+from shardprof.render._words import percent
+from shardprof.words import duration, plural, time_scale
 
 _MOST_RANKS = 32
 WORTH_A_WORD = 0.01

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from shardprof.analysis.comparing.limits import COUNT, SHARE, SIZE, Judgement
 from shardprof.render._text import printable
-from shardprof.render._words import duration, size
+from shardprof.words import duration, size
 
 _STATES = {True: "exceeded", None: "unknown", False: "kept"}
 _ORDER = list(_STATES)

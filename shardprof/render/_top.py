@@ -12,8 +12,8 @@ from rich.text import Text
 
 from shardprof.analysis.live import RankNow
 from shardprof.render._text import printable
-from shardprof.render._words import class_name, duration, percent, size
-from shardprof.words import plural
+from shardprof.render._words import class_name, percent
+from shardprof.words import duration, plural, size
 
 _GLYPHS = {
     "data": ("▄", "blue"),

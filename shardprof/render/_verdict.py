@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shardprof.analysis.result import Bound, Result, StepsSummary, Summary
-from shardprof.render._words import PHASE_NAMES, class_name, enumeration, percent
-from shardprof.words import numbers
+from shardprof.render._words import PHASE_NAMES, class_name, percent
+from shardprof.words import enumeration, numbers
 
 _LEADING_KIND = 0.15
 """A kind of communication is named where it has this share of what is waited for."""

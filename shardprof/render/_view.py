@@ -16,9 +16,9 @@ from shardprof.render._lateness import lateness_table, lateness_verdict
 from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
 from shardprof.render._verdict import verdict
 from shardprof.render._volume import strategy_words, volume_words
-from shardprof.render._words import class_name, duration, percent, size
+from shardprof.render._words import class_name, percent
 from shardprof.trace.schema import CapturePlan
-from shardprof.words import numbers, plural
+from shardprof.words import duration, numbers, plural, size
 
 GROUP_NAMES = {"communication": "exposed communication"}
 _WORTH_A_COLUMN = 0.005

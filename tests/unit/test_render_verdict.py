@@ -9,8 +9,9 @@ import pytest
 
 from shardprof.analysis.result import Result
 from shardprof.render._verdict import verdict
-from shardprof.render._words import duration, percent, size, time_scale
+from shardprof.render._words import percent
 from shardprof.trace.quality import Quality
+from shardprof.words import duration, size, time_scale
 
 from .builders import always_on, rank, result, step
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from shardprof.cli import main
 from shardprof.study.advice.answer import Advice, advise
 from shardprof.study.advice.calibration import calibrated_by
-from shardprof.study.advice.outlook import SMALL_BUCKETS, Outlook
+from shardprof.study.advice.outlook import Outlook
 from shardprof.study.advice.question import Calibration, Question, Range
 from shardprof.study.advice.render import FORMATS
-from shardprof.study.bench.cells import AS_SHIPPED, Cell
+from shardprof.study.bench.cells import AS_SHIPPED, TUNED, Cell
 from shardprof.study.bench.fit import DOES_NOT_FIT
 from shardprof.study.results import FAILED, FINISHED, Figure, Measurement, StepTime, Trial
 
@@ -80,7 +80,7 @@ def test_deepspeed_as_shipped_overlaps_no_gradients_below_half_a_billion_paramet
         assert of(small, strategy).can_hide == of(large, strategy).can_hide == 0
     assert of(small, "zero3").can_hide < 0.52  # its gathers, not its gradients
     assert of(large, "zero3").can_hide > 0.7
-    assert of(small, "zero2", SMALL_BUCKETS).can_hide > 0.5
+    assert of(small, "zero2", TUNED).can_hide > 0.5
     assert of(small, "fsdp2-full").can_hide > 0.8
     assert of(small, "ddp").can_hide > 0.9
 

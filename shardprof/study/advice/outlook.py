@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 from shardprof.study.advice.question import NETWORK_EFFICIENCY, OVERLAP, Question, Range
 from shardprof.study.advice.traffic import BACKWARD, FORWARD, Traffic, Transfer, traffic
-from shardprof.study.bench.cells import AS_SHIPPED, Cell
+from shardprof.study.bench.cells import AS_SHIPPED, TUNED, Cell
 from shardprof.study.bench.expected_settings import zero_stage
 from shardprof.study.bench.fit import Fit, fit
+from shardprof.study.bench.tuning import tuned
 from shardprof.study.knobs import Knobs
 from shardprof.study.model_sizes import ModelFacts
 
-SMALL_BUCKETS = "small buckets"
-_SMALL_BUCKET_ELEMENTS = 50_000_000
 _FORWARD_SHARE = 1 / 3
 _NETWORK_TIMES = (0.25, 1.0)
 
@@ -71,18 +70,13 @@ def overlap_of(strategy: str) -> str:
     return {None: "torch", 3: "zero3"}.get(zero_stage(strategy), "zero")
 
 
-def small_buckets(parameters: int) -> Knobs:
-    """Buckets that fill up during backward, reduced while it goes on: 5e7 elements, or a tenth of a small model."""
-    return Knobs(reduce_bucket_elements=max(1, min(_SMALL_BUCKET_ELEMENTS, parameters // 10)), overlap=True)
-
-
 def candidates(question: Question) -> tuple[Cell, ...]:
     """Each strategy with and without checkpointing; hybrid sharding where it is neither full sharding nor DDP."""
     names = ["ddp", "fsdp2-full", "fsdp2-grad-op", "zero0", "zero1", "zero2", "zero3"]
     if question.nodes > 1 and question.gpus_per_node > 1:
         names.insert(3, "fsdp2-hybrid")
     told = [(name, AS_SHIPPED) for name in names]
-    told += [(name, SMALL_BUCKETS) for name in ("zero1", "zero2", "zero3")]
+    told += [(name, TUNED) for name in ("zero1", "zero2", "zero3")]
     return tuple(
         Cell(
             strategy=strategy,
@@ -109,7 +103,7 @@ def outlooks(question: Question) -> list[Outlook]:
 
 
 def _knobs(cell: Cell, question: Question) -> Knobs:
-    return small_buckets(question.parameters) if cell.knobs == SMALL_BUCKETS else Knobs()
+    return tuned(cell.strategy, question.parameters, cell.accumulation) if cell.knobs == TUNED else Knobs()
 
 
 def _cases(question: Question, moved: Sequence[Traffic]) -> tuple[Case, ...]:
@@ -134,7 +128,7 @@ def _outlook(question: Question, cell: Cell, moved: Traffic, every: Sequence[Cas
     facts = question.facts(checkpointing=cell.checkpointing)
     computed_again = facts.executed_flops_per_sample / facts.flops_per_sample
     held = fit(cell, _knobs(cell, question), facts, question.memory_bytes, "cuda")
-    key = (cell.strategy, cell.knobs == SMALL_BUCKETS)
+    key = (cell.strategy, cell.knobs == TUNED)
     measured, memory = question.calibration.time.get(key), question.calibration.memory.get(key)
     held = held.scaled(memory.high) if memory else held
     room = held.room_bytes or 0

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shardprof.render._tables import Table
-from shardprof.render._words import Scale, duration, enumeration, percent, size, time_scale
+from shardprof.render._words import percent
 from shardprof.study.advice.answer import FABRIC, MEMORY, Advice, Threshold
-from shardprof.study.advice.outlook import SMALL_BUCKETS, Outlook, small_buckets
+from shardprof.study.advice.outlook import Outlook
 from shardprof.study.advice.question import COMPUTE_EFFICIENCY, NETWORK_EFFICIENCY, OVERLAP, Question, Range
-from shardprof.study.bench.cells import AS_SHIPPED
+from shardprof.study.bench.cells import AS_SHIPPED, TUNED
 from shardprof.study.bench.fit import CONTEXT_BYTES, DOES_NOT_FIT, FITS, TIGHT
+from shardprof.study.bench.tuning import tuned
+from shardprof.words import Scale, duration, enumeration, gibibytes, size, time_scale
 
 STUDY = "shardprof bench run benchmarks/studies/poster.toml"
 _S = 1e9
@@ -67,7 +69,7 @@ def view(advice: Advice) -> AdviceView:
 
 def _about(question: Question) -> Iterator[str]:
     on = f"{question.nodes} nodes of " if question.nodes > 1 else ""
-    yield f"{on}{question.gpus_per_node} GPUs with {_gib(question.memory_bytes)}"
+    yield f"{on}{question.gpus_per_node} GPUs with {gibibytes(question.memory_bytes)}"
     if question.nodes > 1 and question.fabric_bytes_per_s:
         yield f"{size(question.fabric_bytes_per_s)}/s out of a node"
     if question.link_bytes_per_s:
@@ -81,8 +83,8 @@ def _answer(advice: Advice) -> str:
     if first is None:
         nearest = advice.ranking[0]
         return (
-            f"None fits: {name(nearest)} comes nearest, and takes {_gib(nearest.fit.peak_bytes)} of the "
-            f"{_gib(advice.question.memory_bytes)} of a GPU. It needs more GPUs, or states offloaded to the host."
+            f"None fits: {name(nearest)} comes nearest, and takes {gibibytes(nearest.fit.peak_bytes)} of the "
+            f"{gibibytes(advice.question.memory_bytes)} of a GPU. It needs more GPUs, or states offloaded to the host."
         )
     framework = "DeepSpeed" if first.is_deepspeed else "PyTorch"
     tied = advice.ranking[1 : advice.tied]
@@ -173,7 +175,7 @@ def _notes(advice: Advice) -> Iterator[str]:
     yield "strategies with one number cannot be told apart" if advice.tied > 1 else "in order of preference"
     if any(each.checkpointing for each in advice.ranking):
         yield "ckpt: with each block checkpointed, not without"
-    yield f"GiB: of {_gib(question.memory_bytes)} at most" + ("" if question.tokens else ", without activations")
+    yield f"GiB: of {gibibytes(question.memory_bytes)} at most" + ("" if question.tokens else ", without activations")
     yield "tokens: most of a rank and step that fit"
     yield "inside: what a rank sends a step inside its node"
     if question.nodes > 1:
@@ -189,8 +191,8 @@ def _how(advice: Advice) -> Iterator[str]:
         return
     how = _HOW[first.strategy].replace("{nodes}", str(advice.question.nodes))
     how = how.replace("{gpus}", str(advice.question.gpus_per_node))
-    if first.knobs == SMALL_BUCKETS:
-        bucket = small_buckets(advice.question.parameters).reduce_bucket_elements
+    if first.knobs == TUNED:
+        bucket = tuned(first.strategy, advice.question.parameters, accumulation=1).reduce_bucket_elements
         how = how.removesuffix("}") + f', "reduce_bucket_size": {bucket}, "overlap_comm": true}}'
     yield how + (", and checkpoint each block" if first.checkpointing else "")
 
@@ -204,7 +206,7 @@ def _changes(advice: Advice) -> Iterator[str]:
 
 def _at(threshold: Threshold) -> str:
     if threshold.axis == MEMORY:
-        return f"with {'more' if threshold.upwards else 'less'} than {_gib(threshold.value)} a GPU"
+        return f"with {'more' if threshold.upwards else 'less'} than {gibibytes(threshold.value)} a GPU"
     if threshold.axis == FABRIC:
         return f"{'above' if threshold.upwards else 'below'} {size(threshold.value)}/s out of a node"
     return f"with {'more' if threshold.upwards else 'fewer'} than {_count(threshold.value)} parameters"
@@ -228,7 +230,7 @@ def _assumptions(question: Question) -> Iterator[str]:
     overlap, of_zero = OVERLAP["torch"], OVERLAP["zero"]
     yield f"of what can hide {_share(overlap)} does, with ZeRO-1 and ZeRO-2 {_share(of_zero)}"
     yield "a usual transformer with AdamW; gradients are reduced in the precision that is computed in, DDP's in fp32"
-    yield f"{_gib(CONTEXT_BYTES)} for CUDA and NCCL; latency, launching and the optimizer's time are left out"
+    yield f"{gibibytes(CONTEXT_BYTES)} for CUDA and NCCL; latency, launching and the optimizer's time are left out"
 
 
 def name(outlook: Outlook) -> str:
@@ -247,10 +249,6 @@ def _range(seconds: Range) -> str:
 
 def _share(shares: Range) -> str:
     return f"{100 * shares.low:.0f} to {percent(shares.high)}"
-
-
-def _gib(size_bytes: float) -> str:
-    return f"{size_bytes / 2**30:.3g} GiB"
 
 
 def _count(number: float) -> str:

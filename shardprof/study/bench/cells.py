@@ -13,6 +13,7 @@ import msgspec
 from shardprof.study.bench.study_file import TRAINING, Exclude, KnobSet, Length, Located
 from shardprof.study.bench.tuning import tuned
 from shardprof.study.knobs import KNOBS_OF, Knobs
+from shardprof.study.shapes import MODELS
 
 AS_SHIPPED = "as shipped"
 TUNED = "tuned"
@@ -96,7 +97,9 @@ def knobs_of(cell: Cell, named: Mapping[str, KnobSet]) -> Knobs:
     """The knobs behind a cell's name for them."""
     if knobs := named.get(cell.knobs):
         return Knobs(**{name: getattr(knobs, name) for name in Knobs.__struct_fields__})
-    return tuned(cell.strategy, cell.model, cell.accumulation) if cell.knobs == TUNED else Knobs()
+    if cell.knobs == TUNED:
+        return tuned(cell.strategy, MODELS[cell.model].parameters, cell.accumulation)
+    return Knobs()
 
 
 def _is_excluded(cell: Cell, exclude: Exclude) -> bool:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
-from importlib import metadata
-from pathlib import Path
 
 import psutil
 import pynvml
 
+from shardprof.study.bench.installation import commit, printed, processor, version
 from shardprof.study.bench.trial import TrialFolder
 from shardprof.trace.schema import HOST_FILE, HostRecord, RunFolder, RunRecord, read_whole
 
 _PACKAGES = ("shardprof", "torch", "torchvision", "deepspeed", "numpy", "nvidia-nccl-cu12", "nvidia-nccl-cu13")
-_PROBE_S = 20
 
 
 def gpu_count() -> int:
@@ -46,12 +43,12 @@ def facts_of_machine() -> dict[str, str]:
     facts = {
         "python": platform.python_version(),
         "kernel": platform.release(),
-        "cpu": _cpu_name(),
+        "cpu": processor(),
         "cpu cores": str(len(os.sched_getaffinity(0))),
         "memory GiB": f"{psutil.virtual_memory().total / 2**30:.1f}",
-        "commit": _commit(),
-        "topology": _printed("nvidia-smi", "topo", "-m"),
-        **{name: _version(name) for name in _PACKAGES},
+        "commit": commit(),
+        "topology": printed("nvidia-smi", "topo", "-m"),
+        **{name: version(name) for name in _PACKAGES},
     }
     return {name: value for name, value in facts.items() if value}
 
@@ -77,33 +74,3 @@ def _of_hosts(run: RunFolder) -> Iterator[tuple[str, str]]:
         gpus = [device.name for device in host.devices]
         shown = f", {len(gpus)} x {gpus[0]}" if gpus else ""
         yield f"host {host.name}", f"{host.cpu_count} cores, {host.memory_bytes / 2**30:.1f} GiB{shown}"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _commit() -> str:
-    """Of the checkout that shardprof is installed from, and whether files of it were changed since."""
-    here = str(Path(__file__).parent)
-    commit = _printed("git", "-C", here, "rev-parse", "--short=12", "HEAD")
-    return commit + (" (changed)" if commit and _printed("git", "-C", here, "status", "--porcelain", "-uno") else "")
-
-
-def _printed(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()

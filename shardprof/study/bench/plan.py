@@ -19,7 +19,7 @@ from shardprof.study.bench.machine import gpu_count
 from shardprof.study.bench.study_file import Located, StudyError
 from shardprof.study.bench.trial import Planned
 from shardprof.study.shapes import MODELS
-from shardprof.words import plural
+from shardprof.words import gibibytes, plural
 
 DIGITS = "digits"
 _TRAIN_IMAGES = {"digits": 1_500, "CIFAR-10": 50_000}
@@ -79,14 +79,12 @@ def check_disk(located: Located, folder: Path, need_bytes: int) -> None:
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < need_bytes:
-        message = f"the trainings leave about {_gib(need_bytes)} in {folder}, and its disk has {_gib(free)} free"
+        message = (
+            f"the trainings leave about {gibibytes(need_bytes)} in {folder}, and its disk has {gibibytes(free)} free"
+        )
         raise located.mistake(
             ".study.repeats", message, "choose another place with --out, or lower repeats or captured"
         )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"
 
 
 def _blocks(found: Sequence[Cell], repeats: int, seed: int) -> list[tuple[int, Cell]]:

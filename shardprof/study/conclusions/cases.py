@@ -9,10 +9,11 @@ from shardprof.analysis.result import Result, Volumes
 from shardprof.study.bench.cells import AS_SHIPPED
 from shardprof.study.conclusions.groups import DDP, DEEPSPEED, FSDP, CellTrials, family
 from shardprof.study.conclusions.mean_step import GRADIENT_KINDS
-from shardprof.study.conclusions.phrases import between, percent, ratio, size
+from shardprof.study.conclusions.phrases import between, percent, ratio
 from shardprof.study.conclusions.statistics import differs
 from shardprof.study.conclusions.study import Study
 from shardprof.study.conclusions.study_report import Estimate, Situation
+from shardprof.words import size
 
 NO_OVERLAP = 0.05
 """What of its reductions a cell overlaps that overlaps none."""

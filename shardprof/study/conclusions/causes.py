@@ -8,10 +8,11 @@ from statistics import fmean
 
 from shardprof.study.conclusions.groups import CellTrials
 from shardprof.study.conclusions.mean_step import group_of
-from shardprof.study.conclusions.phrases import between, enumeration, longer, signed_time, time
+from shardprof.study.conclusions.phrases import between, longer, signed_time, time
 from shardprof.study.conclusions.statistics import differs
 from shardprof.study.conclusions.study import Study
 from shardprof.study.conclusions.study_report import Cause, Estimate, Explanation, MeanStep
+from shardprof.words import enumeration
 
 BEST, NEXT = "best", "next"
 _MOST_PARTS = 3

@@ -6,10 +6,11 @@ from collections import defaultdict
 
 from shardprof.study.conclusions.criteria import MEMORY, NETWORK, ROLES, THROUGHPUT, best, figure, front, ratios
 from shardprof.study.conclusions.groups import CellTrials
-from shardprof.study.conclusions.phrases import between, few, rate, ratio, size
+from shardprof.study.conclusions.phrases import between, few, rate, ratio
 from shardprof.study.conclusions.statistics import differs
 from shardprof.study.conclusions.study import Study
 from shardprof.study.conclusions.study_report import Decision
+from shardprof.words import size
 
 COMPROMISE = "a compromise"
 

@@ -17,10 +17,9 @@ from typing import Any
 from shardprof.analysis.comparing.fairness import MIND, NOT_COMPARABLE, caveats
 from shardprof.analysis.comparing.measured import Measured
 from shardprof.study.conclusions.groups import CellTrials
-from shardprof.study.conclusions.phrases import enumeration
 from shardprof.study.conclusions.study import Study
 from shardprof.study.conclusions.study_report import Fairness, Situation, Unequal
-from shardprof.words import plural
+from shardprof.words import enumeration, plural
 
 _SIDE = re.compile(r"\b(in|of) [AB]\b")
 _MIRRORED = str.maketrans("AB", "BA")

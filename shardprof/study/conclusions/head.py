@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from shardprof.study.conclusions.criteria import MEMORY, best
 from shardprof.study.conclusions.groups import DDP, DEEPSPEED, FSDP, CellTrials, axis_words, family
 from shardprof.study.conclusions.hypotheses import runs_on_gpu
-from shardprof.study.conclusions.phrases import between, enumeration, few, ratio
+from shardprof.study.conclusions.phrases import between, few, ratio
 from shardprof.study.conclusions.statistics import differs
 from shardprof.study.conclusions.step_times import LEAST_REPEATS
 from shardprof.study.conclusions.study import Study
 from shardprof.study.conclusions.study_report import Estimate, Head, Situation
+from shardprof.words import enumeration
 
 _AXES = ("model", "precision", "checkpointing", "batch_size", "accumulation", "nodes", "ranks", "fabric_bytes_per_s")
 _MOST_NAMES = 3

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from shardprof.study.conclusions.study_report import Estimate
-from shardprof.words import milliseconds
+from shardprof.words import enumeration, milliseconds
 
 _LEAST_IN_TIMES = 2.0
 _LEAST_PERCENT = 0.1
-_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _BITS = ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"))
 
 
@@ -23,19 +22,11 @@ def signed_time(time_ns: float) -> str:
     return ("" if time_ns < 0 else "+") + time(time_ns)
 
 
-def size(size_bytes: float) -> str:
-    """A size, in powers of 1000: "33.6 MB"."""
-    return _scaled(size_bytes, _SIZES, "B")
-
-
 def bandwidth(bytes_per_s: float) -> str:
     """A network's bandwidth: "200 Mbit/s"."""
-    return _scaled(8 * bytes_per_s, _BITS, "bit/s")
-
-
-def _scaled(value: float, units: Sequence[tuple[float, str]], smallest: str) -> str:
-    factor, unit = next(((factor, unit) for factor, unit in units if value >= factor), (1.0, smallest))
-    digits = value / factor
+    bits_per_s = 8 * bytes_per_s
+    factor, unit = next(((factor, unit) for factor, unit in _BITS if bits_per_s >= factor), (1.0, "bit/s"))
+    digits = bits_per_s / factor
     return f"{digits:,.0f} {unit}" if digits >= 100 else f"{digits:.3g} {unit}"
 
 
@@ -73,11 +64,6 @@ def longer(ratio_of_times: Estimate, other: str) -> str:
         return f"{ratio(ratio_of_times.value)} times as long as {other}{between(ratio_of_times)}"
     lies = between(ratio_of_times, lambda times: percent(times - 1))
     return f"{percent(ratio_of_times.value - 1)} longer than {other}{lies}"
-
-
-def enumeration(words: Sequence[str]) -> str:
-    """The words as a sentence lists them: "a", "a and b", "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def few(words: Sequence[str], most: int = 3) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from shardprof.render._tables import SHORT_NAMES, Table
-from shardprof.study.conclusions.phrases import enumeration, percent, size
+from shardprof.study.conclusions.phrases import percent
 from shardprof.study.conclusions.study_report import CellFigures, Scaling, StudyReport
 from shardprof.study.render._section import Section
 from shardprof.study.render._speed import GROUPS
@@ -18,7 +18,7 @@ from shardprof.study.render._tables import (
     title_of,
     with_interval,
 )
-from shardprof.words import plural
+from shardprof.words import enumeration, plural, size
 
 _WORTH_A_WORD = 0.005
 _LOST = {

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from shardprof.render._tables import Table
 from shardprof.study.conclusions.groups import varied_axes, words
-from shardprof.study.conclusions.phrases import rate, ratio, size
+from shardprof.study.conclusions.phrases import rate, ratio
 from shardprof.study.conclusions.study_report import Estimate, Situation, StudyReport
+from shardprof.words import size
 
 MISSING = "-"
 Written = Callable[[float], str]
