@@ -7,6 +7,8 @@ intervals. "Merged" means sorted, without empty, overlapping or touching interva
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from shardprof.errors import UnreadableTraceError
 
 __all__ = [
     "ABSENT",
+    "NCCL_PLUGIN",
     "NOTHING",
     "Int64s",
     "Intervals",
@@ -26,6 +29,7 @@ __all__ = [
     "intersect",
     "length_ns",
     "merge",
+    "nccl_format",
     "partition_ns",
     "read_trace",
     "union",
@@ -38,7 +42,16 @@ UInt32s = npt.NDArray[np.uint32]
 ABSENT: int = _native.ABSENT
 """Stands in `correlation`, `external_id`, `stream` and `detail_sequence` where an event does not have it."""
 
+NCCL_PLUGIN = Path(_native.__file__).with_name("libshardprof_nccl.so")
+"""NCCL's profiler plugin, built with the core."""
+
 NOTHING: Intervals = np.empty((0, 2), dtype=np.int64)
+
+
+def nccl_format() -> dict[str, Any]:
+    """Where what lies in a file that the NCCL plugin writes, as native/include/shardprof/format.h says: sizes and
+    offsets by name, and for each kind of part a list of its fields (name, NumPy type, offset)."""
+    return _native.nccl_format()
 
 
 def read_trace(

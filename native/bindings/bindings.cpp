@@ -5,8 +5,11 @@
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <string>
+#include <type_traits>
 #include <utility>
 
+#include "shardprof/format.h"
 #include "shardprof/intervals.h"
 #include "shardprof/trace_file.h"
 
@@ -117,6 +120,81 @@ Matrix partition_ns(const std::vector<IntervalArray>& classes, const IntervalArr
   return hand_over<Matrix>(std::move(cells), {windows.shape(0), classes.size() + 1});
 }
 
+template <typename T>
+struct Plain {
+  using type = T;
+};
+template <typename T>
+struct Plain<std::atomic<T>> {
+  using type = T;
+};
+
+// One field of the NCCL plugin's file, as NumPy describes it: name, type, offset.
+template <typename T>
+nb::tuple field(const char* name, size_t offset) {
+  using Value = typename Plain<T>::type;
+  const std::string kind = std::is_array_v<Value> ? "S" : std::is_signed_v<Value> ? "<i" : "<u";
+  return nb::make_tuple(name, kind + std::to_string(sizeof(T)), offset);
+}
+
+#define FIELD(type, member) field<decltype(type::member)>(#member, offsetof(type, member))
+
+nb::dict nccl_format() {
+  namespace nccl = shardprof::nccl;
+  using nccl::Communicator;
+  using nccl::Header;
+  using nccl::InFlight;
+  using nccl::Operation;
+  using nccl::Proxy;
+  using nccl::Record;
+  const auto parts = [](auto... fields) {
+    nb::list list;
+    (list.append(fields), ...);
+    return list;
+  };
+  nb::dict format;
+  format["magic"] = nb::bytes(nccl::magic.data(), nccl::magic.size());
+  format["string_bytes"] = sizeof(nccl::String);
+  format["string_slots"] = nccl::string_slots;
+  format["communicator_slots"] = nccl::communicator_slots;
+  format["in_flight_slots"] = nccl::in_flight_slots;
+  format["ring_slots"] = nccl::ring_slots;
+  format["strings_offset"] = nccl::strings_offset;
+  format["communicators_offset"] = nccl::communicators_offset;
+  format["in_flight_offset"] = nccl::in_flight_offset;
+  format["ring_offset"] = nccl::ring_offset;
+  format["file_bytes"] = nccl::file_bytes;
+  format["record_offset"] = offsetof(InFlight, record);
+  format["payload_offset"] = offsetof(Record, operation);
+  format["record_bytes"] = sizeof(Record);
+  format["communicator_bytes"] = sizeof(Communicator);
+  format["in_flight_bytes"] = sizeof(InFlight);
+  format["header"] =
+      parts(FIELD(Header, record_bytes), FIELD(Header, interface), FIELD(Header, begun_ns), FIELD(Header, pid),
+            FIELD(Header, events), FIELD(Header, head), FIELD(Header, tail), FIELD(Header, dropped),
+            FIELD(Header, unslotted), FIELD(Header, evicted), FIELD(Header, stale), FIELD(Header, untabled));
+  format["record"] =
+      parts(FIELD(Record, stamp), FIELD(Record, kind), FIELD(Record, flags), FIELD(Record, communicator),
+            FIELD(Record, function), FIELD(Record, datatype), FIELD(Record, channels), FIELD(Record, warps));
+  format["operation"] = parts(
+      FIELD(Operation, sequence), FIELD(Operation, count), FIELD(Operation, stream), FIELD(Operation, call_begin_ns),
+      FIELD(Operation, enqueue_begin_ns), FIELD(Operation, enqueue_end_ns), FIELD(Operation, host_begin_ns),
+      FIELD(Operation, host_end_ns), FIELD(Operation, gpu_begin_ns), FIELD(Operation, gpu_end_ns),
+      FIELD(Operation, gpu_begin_spread_ns), FIELD(Operation, gpu_end_spread_ns), FIELD(Operation, root_or_peer),
+      FIELD(Operation, algorithm), FIELD(Operation, protocol), FIELD(Operation, channels_ended));
+  format["proxy"] =
+      parts(FIELD(Proxy, sequence), FIELD(Proxy, begin_ns), FIELD(Proxy, end_ns), FIELD(Proxy, moved_bytes),
+            FIELD(Proxy, gpu_wait_ns), FIELD(Proxy, peer_wait_ns), FIELD(Proxy, network_wait_ns), FIELD(Proxy, peer),
+            FIELD(Proxy, steps), FIELD(Proxy, chunk_bytes), FIELD(Proxy, pid), FIELD(Proxy, channel));
+  format["communicator"] = parts(FIELD(Communicator, state), FIELD(Communicator, rank), FIELD(Communicator, ranks),
+                                 FIELD(Communicator, nodes), FIELD(Communicator, hash), FIELD(Communicator, name));
+  format["in_flight"] =
+      parts(FIELD(InFlight, state), FIELD(InFlight, enqueue_end_ns), FIELD(InFlight, host_begin_ns),
+            FIELD(InFlight, host_end_ns), FIELD(InFlight, gpu_first_begin_ns), FIELD(InFlight, gpu_last_begin_ns),
+            FIELD(InFlight, gpu_first_end_ns), FIELD(InFlight, gpu_last_end_ns));
+  return format;
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -147,6 +225,7 @@ NB_MODULE(_native, m) {
       .def_ro("truncated", &TraceFile::truncated);
   m.def("read_trace", &read_trace, "descriptor"_a, "skip_categories"_a, "detail_name_prefixes"_a, "detail_mark"_a,
         "detail_arguments"_a, "detail_sequence"_a, "shape_arguments"_a, "max_text_bytes"_a, "max_events"_a);
+  m.def("nccl_format", &nccl_format);
   m.def("merge", &merge, "intervals"_a);
   m.def("intersect", &intersect, "a"_a, "b"_a);
   m.def("covered_ns", &covered_ns, "set"_a, "windows"_a);

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shardprof.errors import ShardprofError
 from shardprof.record.launch import record
+from shardprof.record.nccl_request import DEFAULT, MODES
 from shardprof.record.rank.schedule import WARMUP_STEPS
 from shardprof.trace.schema import CapturePlan
 
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watchdog", metavar="SECONDS", help="tell of ranks without progress for so long, with their stacks"
     )
+    parser.add_argument(
+        "--nccl",
+        choices=MODES,
+        default=DEFAULT,
+        help="what tells of each of NCCL's collectives: its profiler plugin (the default), the same with what its "
+        "proxy threads do, its debug log, or nothing",
+    )
     parser.add_argument("command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run")
 
 
@@ -73,6 +81,7 @@ def _plan(args: argparse.Namespace) -> CapturePlan:
         memory=args.memory,
         watchdog_s=_count("--watchdog", args.watchdog) if args.watchdog else None,
         stacks=args.stacks,
+        nccl=args.nccl,
     )
 
 

@@ -45,7 +45,7 @@ class Claim:
 def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
     """The folder and the first record of this process's rank. Raises RankTakenError."""
     position = _position()
-    host = config["host"] if identity.of_node() == config["node"] else _name_beside(config["host"])
+    host = host_of(config)
     folder = RunFolder(Path(config["run"])).rank(position.rank)
     folder.mkdir(parents=True, exist_ok=True)
     if attempt := _take(folder, _own_claim(host)):
@@ -63,8 +63,11 @@ def claim(config: dict[str, Any]) -> tuple[Path, RankRecord]:
     return folder, record
 
 
-def _name_beside(recorders_host: str) -> str:
-    """What to call this node, which has no recorder: its hostname, unless the recorder's node is called so as well."""
+def host_of(config: dict[str, Any]) -> str:
+    """What this node is called: where it has no recorder by its hostname, unless the recorder's node is called so."""
+    recorders_host: str = config["host"]
+    if identity.of_node() == config["node"]:
+        return recorders_host
     hostname = identity.hostname()
     return f"{hostname}-other" if hostname == recorders_host else hostname
 

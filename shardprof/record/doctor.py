@@ -12,10 +12,15 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from shardprof.record import nccl_request
+from shardprof.record.inject import nccl_plugin
 
 PROBE_TIMEOUT_S = 120
 LOW_DISK_BYTES = 2 * 2**30
@@ -62,7 +67,7 @@ def examine() -> list[Check]:
         _python(),
         engine,
         _torch(torch),
-        *([_gpus(torch.facts, nvml), _nccl(torch.facts), _gloo(torch.facts)] if torch.facts else []),
+        *([_gpus(torch.facts, nvml), *_nccl(torch.facts), _gloo(torch.facts)] if torch.facts else []),
         deepspeed,
         _nvml(nvml),
         py_spy,
@@ -149,10 +154,36 @@ def _gpus(torch: dict[str, Any], nvml: _Probe) -> Check:
     return Check(part="GPUs", state=State.BROKEN, detail=detail, fix=fix)
 
 
-def _nccl(torch: dict[str, Any]) -> Check:
+def _nccl(torch: dict[str, Any]) -> Iterator[Check]:
     if torch["nccl"]:
-        return Check(part="NCCL", state=State.WORKS, detail=f"{torch['nccl']}, in torch")
-    return Check(part="NCCL", state=State.ABSENT, detail="not in this torch")
+        yield Check(part="NCCL", state=State.WORKS, detail=f"{torch['nccl']}, in torch")
+    else:
+        yield Check(part="NCCL", state=State.ABSENT, detail="not in this torch")
+    version = tuple(int(part) for part in torch["nccl"].split(".")) if torch["nccl"] else nccl_request.SINCE
+    yield _nccl_plugin(version, _probe(_PLUGIN_FACTS.format(plugin=str(nccl_plugin()))))
+
+
+_PLUGIN_FACTS = """
+import ctypes, json
+plugin = ctypes.CDLL({plugin!r})
+found = [version for version in (3, 4, 5, 6) if hasattr(plugin, f"ncclProfiler_v{{version}}")]
+print(json.dumps({{"interfaces": found}}))
+"""
+
+
+def _nccl_plugin(version: tuple[int, ...], probe: _Probe) -> Check:
+    """Whether an NCCL of this version would tell our plugin of its collectives, here and now."""
+    if probe.facts is None:
+        fix = "make build in a checkout, else pip install --force-reinstall --no-deps shardprof"
+        return Check(part="NCCL plugin", state=State.BROKEN, detail=probe.error, fix=fix)
+    with tempfile.TemporaryDirectory() as folder:
+        setup = nccl_request.ask(nccl_request.DEFAULT, str(nccl_plugin()), Path(folder), dict(os.environ), version)
+    if not setup.why:
+        detail = f"loads, speaks interfaces v{probe.facts['interfaces'][0]} to v{probe.facts['interfaces'][-1]}"
+        return Check(part="NCCL plugin", state=State.WORKS, detail=detail)
+    fix = f"unset {nccl_request.PLUGIN}" if setup.plugin else "a newer torch brings a newer NCCL"
+    detail = f"not used: {setup.why}; NCCL's log is read instead"
+    return Check(part="NCCL plugin", state=State.ABSENT, detail=detail, fix=fix)
 
 
 def _gloo(torch: dict[str, Any]) -> Check:

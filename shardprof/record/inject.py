@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -42,9 +43,16 @@ def write_bootstrap(run: RunFolder, recorder: str, host: str, plan: CapturePlan)
         "package": str(Path(shardprof.__file__).parent.absolute()),
         "log": str(run.host(recorder) / AGENT_LOG),
         "plan": dataclasses.asdict(plan),
+        "nccl": {"mode": plan.nccl, "plugin": str(nccl_plugin())},
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def nccl_plugin() -> Path:
+    """Our plugin for NCCL, which lies beside the compiled core."""
+    core = importlib.util.find_spec("shardprof._native")
+    return Path(core.origin if core and core.origin else shardprof.__file__).with_name("libshardprof_nccl.so")
 
 
 def environment_with(bootstrap: Path, environment: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
     run.json                       RunRecord, written when recording starts and again when it ends
     hosts/<name>/host.json         HostRecord of one node, written by its launcher
     hosts/<name>/counters.jsonl    a CounterRecord a line, appended (a Journal)
+    nccl/<host>/nccl.PID.*         what NCCL told of that process: its plugin's records, its log (trace/nccl/)
     ranks/00000/rank.json          RankRecord, rewritten when something about the rank becomes known
     ranks/00000/steps.jsonl        a StepRecord a line, appended: always on (a Journal)
     ranks/00000/trace.json.gz      Kineto's trace of the captured steps (`trace.1.json.gz`, ... for further windows);
@@ -44,6 +45,7 @@ class CapturePlan:
     pass/warm-up/capture cycle runs again from there, with 0 nothing is captured unless it is asked for while the job
     runs. `shapes` None means: where sizes need it (no NCCL). With `watchdog_s` a rank that makes no progress for so
     long is told of and keeps what torch's flight recorder knows; with `stacks` Python stacks are sampled from outside.
+    `nccl` is how NCCL tells of itself: "plugin", "proxy" (with what its proxies did), "log" or "off".
     """
 
     first_step: int = 7
@@ -55,6 +57,7 @@ class CapturePlan:
     memory: bool = False
     watchdog_s: int | None = None
     stacks: bool = False
+    nccl: str = "plugin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +166,19 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NcclSetup:
+    """How NCCL was asked to tell of itself in one process. `mode` is that of the plan which came about, `why` says what
+    stood against the one that was wanted. `plugin` is the profiler plugin that NCCL finds, ours or another; `log` where
+    its log goes, empty for the job's own output."""
+
+    version: str
+    plugin: str
+    mode: str
+    log: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankRecord:
     """One rank: where it ran, what trained it, what was captured and what went wrong in recording it.
 
@@ -182,6 +198,7 @@ class RankRecord:
     versions: dict[str, str]
     framework: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    nccl_setup: NcclSetup | None = None
     process_groups: tuple[ProcessGroup, ...] = ()
     windows: tuple[Window, ...] = ()
     dropped_records: int = 0
@@ -252,6 +269,10 @@ class RunFolder:
         """The folder of one node."""
         return self.root / "hosts" / name
 
+    def nccl(self, host: str) -> Path:
+        """What NCCL told on one node; its files name the process, since NCCL is there before a rank is known."""
+        return self.root / "nccl" / host
+
     def rank_folders(self) -> list[Path]:
         """The ranks that checked in, in order."""
         return sorted(path for path in self.root.glob("ranks/*") if path.name.isdigit())
@@ -307,7 +328,7 @@ _PLAIN_TYPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-_NESTED: dict[str, type[Any]] = {"plan": CapturePlan, "outcome": Outcome}
+_NESTED: dict[str, type[Any]] = {"plan": CapturePlan, "outcome": Outcome, "nccl_setup": NcclSetup}
 _NESTED_LISTS: dict[str, type[Any]] = {
     "process_groups": ProcessGroup, "windows": Window, "devices": Device, "counter_costs": CounterCost
 }  # fmt: skip

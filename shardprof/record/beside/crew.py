@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shardprof.record.beside.nccl_rings import NcclRings
 from shardprof.record.beside.node_ranks import NodeRanks
 from shardprof.record.beside.sampler import Sampler
 from shardprof.record.beside.stacks.recorder import StackRecorder
@@ -26,6 +27,8 @@ class Crew:
         self.devices: tuple[Device, ...] = tuple(device for source in sources for device in source.devices)
         self._sampler = Sampler(run.host(host) / COUNTERS_FILE, sources, self._captures, note)
         self._members: list[BesideThread] = [self._sampler]
+        if plan.nccl != "off":
+            self._members.append(NcclRings(run.nccl(host), note))
         if plan.stacks:
             self._members.append(StackRecorder(self._ranks, note))
         if plan.watchdog_s is not None:

@@ -18,12 +18,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
-from shardprof.record import frameworks
-from shardprof.record.claim import RankTakenError, claim
-from shardprof.record.rank import hooks
+from shardprof.record import frameworks, nccl_request
+from shardprof.record.claim import RankTakenError, claim, host_of
+from shardprof.record.rank import groups, hooks
 from shardprof.record.rank.other_profilers import OtherProfilers
 from shardprof.record.rank.permit import permit_reading
 from shardprof.record.rank.recorder import Describe, Recorder
@@ -31,7 +32,7 @@ from shardprof.record.rank.steps import Source
 from shardprof.record.rank.window import Companion
 from shardprof.record.record_file import RankFile
 from shardprof.record.shield import report_failures_to, shielded
-from shardprof.trace.schema import RANK_FILE, CapturePlan, Window, from_json
+from shardprof.trace.schema import RANK_FILE, CapturePlan, NcclSetup, RunFolder, Window, from_json
 
 P = ParamSpec("P")
 
@@ -64,6 +65,15 @@ class Agent:
         self._is_armed = True
         self._optimizer_thread: int | None = None
         self._rival: RankTakenError | None = None
+        self._nccl: NcclSetup | None = None
+
+    @shielded
+    def ask_nccl(self) -> None:
+        """NCCL is not there yet: have it tell of itself once it is."""
+        told = self._config["nccl"]
+        if told["mode"] != nccl_request.OFF and (version := groups.nccl_version()):
+            folder = RunFolder(Path(self._config["run"])).nccl(host_of(self._config))
+            self._nccl = nccl_request.ask(told["mode"], told["plugin"], folder, os.environ, version)
 
     @shielded
     def training_seen(self) -> None:
@@ -151,6 +161,7 @@ class Agent:
 
     def _claim(self) -> None:
         folder, record = claim(self._config)
+        record = replace(record, nccl_setup=self._nccl)
         rank_file = RankFile(folder / RANK_FILE, record)
         plan = from_json(CapturePlan, self._config["plan"])
         shielded(permit_reading)(self._config["recorder_pid"])
@@ -189,6 +200,7 @@ def arm(config: dict[str, Any], when_imported: hooks.WhenImported, log: Callable
     _agent = Agent(config, log)
     report_failures_to(_agent.failed)
     _agent.others.watch()
+    when_imported("torch.distributed", _agent.ask_nccl)
     hooks.install(_agent, when_imported)
     for framework in frameworks.discover():
         when_imported(framework.MODULE, functools.partial(framework.install, _agent))

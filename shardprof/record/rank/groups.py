@@ -33,6 +33,15 @@ def need_ranges() -> bool:
     return is_distributed() and not (uses_cuda() and "nccl" in str(dist.get_backend_config()))
 
 
+def nccl_version() -> tuple[int, ...]:
+    """Of the NCCL in this torch; empty where there is none."""
+    if not (dist.is_available() and dist.is_nccl_available()):
+        return ()
+    nccl: Any = torch.cuda.nccl
+    version = nccl.version()
+    return version if isinstance(version, tuple) else ()
+
+
 def uses_cuda() -> bool:
     """Has this process begun to use a GPU? Asking does not begin it."""
     cuda: Any = torch.cuda
