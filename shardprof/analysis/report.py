@@ -15,6 +15,7 @@ from shardprof.analysis.group_places import with_places
 from shardprof.analysis.late_counters import counter_evidence
 from shardprof.analysis.late_tasks import with_tasks
 from shardprof.analysis.links import link_bytes
+from shardprof.analysis.nccl import NcclTable
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Host, Rank, Result, Source, Step, Straggler
 from shardprof.analysis.rules import observer, with_findings
@@ -34,6 +35,7 @@ from shardprof.trace.device_doubts import device_doubts
 from shardprof.trace.events import Mask
 from shardprof.trace.framework_names import framework_of
 from shardprof.trace.importers.kineto import KinetoTrace
+from shardprof.trace.nccl.matching import groups_of, match
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import CapturePlan, RankRecord
@@ -62,6 +64,7 @@ class _Gathered:
     windows: list[RankWindow] = field(default_factory=list)
     tasks: dict[int, list[Tasks]] = field(default_factory=dict)
     observer: Observer = field(default_factory=observer)
+    nccl: NcclTable = field(default_factory=NcclTable)
 
     def take(self, traces: RankTraces, trace: KinetoTrace, activities: Activities, steps: StepWindows) -> None:
         """What of a trace of a rank outlives it; `steps` are those that hold work."""
@@ -97,6 +100,7 @@ def analyse(run: Run) -> Result:
         collectives=tuple(map(all_ranks.with_times, rows)) if all_ranks else rows,
         clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
+        nccl=gathered.nccl.result(run.record.process_groups if run.record else ()),
         quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),
     )
     result = replace(result, summary=summarize(result))
@@ -125,6 +129,8 @@ def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[S
         launched.append(trace.activities.collectives.launched_inside(found.windows[full]))
         gathered.take(traces, trace, trace.activities, _only(found, full))
     gathered.table.add_rank(launched)
+    if traces.nccl is not None:
+        gathered.nccl.add_rank(traces.rank, traces.nccl, _captured_groups(traces))
     doubts += _collectives_unknown(launched)
     if not traces.traces:
         doubts.append(_nothing_captured(traces, gathered.plan))
@@ -138,6 +144,16 @@ def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[S
         always_on=always_on.summary(traces.steps),
     )
     return rank, all_found, doubts + _record_doubts(traces.record)
+
+
+def _captured_groups(traces: RankTraces) -> dict[int, str]:
+    """The process groups of NCCL's communicators, by their captured kernels."""
+    groups: dict[int, str] = {}
+    for trace in traces.traces:
+        if traces.nccl is not None and trace.activities is not None and trace.base_ns is not None:
+            operations, kernels = traces.nccl.operations, trace.activities.collectives
+            groups |= groups_of(operations, kernels, match(operations, kernels, trace.base_ns))
+    return groups
 
 
 def _stragglers(ranks: list[Rank], all_ranks: Together, parts: dict[int, list[Tasks]]) -> tuple[Straggler, ...]:

@@ -153,6 +153,53 @@ class Collective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NcclCalls:
+    """All calls of the training, captured or not, of one NCCL `function` in one group, of one size and by one way.
+
+    `calls` are those of the rank that made most. `median_ns` and `p99_ns` are what a call takes on a rank, the wait for
+    others included; `transfer_ns` is the median over calls of the shortest time on any rank, and the bandwidths are
+    payload and its nccl-tests multiple by that. None where NCCL told no times.
+    """
+
+    kind: str
+    function: str
+    group: str
+    group_size: int | None
+    payload_bytes: int | None
+    algorithm: str
+    protocol: str
+    channels: int | None
+    calls: int
+    median_ns: int | None
+    p99_ns: int | None
+    transfer_ns: int | None
+    algbw_gbps: float | None
+    busbw_gbps: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A call that had begun on these ranks and was not over when they were last heard of."""
+
+    function: str
+    group: str
+    sequence: int
+    payload_bytes: int | None
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nccl:
+    """What NCCL itself told, through its "plugin" or its "log" (`source`). `lost` counts what it told and no record
+    holds whole."""
+
+    source: str
+    calls: tuple[NcclCalls, ...]
+    unfinished: tuple[Unfinished, ...]
+    lost: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """One node: its ranks, and the bytes its network links carried while steps were captured, by interface."""
 
@@ -393,7 +440,8 @@ class Result:
     """Everything that a report says. `step_source` tells how steps were found, `step_confidence` from 0 to 1 how sure
     it is that these are the steps (None where there was nothing to find steps in).
 
-    `notices` is what the counters of recorded runs show, `volumes` None where their settings tell none.
+    `notices` is what the counters of recorded runs show, `volumes` None where their settings tell none, `nccl` None
+    where NCCL was not asked.
 
     `summary` is None until the other parts are there to be summarised; `clock` and `stragglers` are None where there is
     one rank only, `findings` until an analysis fills them.
@@ -411,6 +459,7 @@ class Result:
     findings: tuple[Finding, ...] | None = None
     notices: tuple[Notice, ...] = ()
     volumes: Volumes | None = None
+    nccl: Nccl | None = None
     quality: tuple[Quality, ...] = field(default=())
 
 

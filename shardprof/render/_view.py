@@ -13,6 +13,7 @@ from pathlib import Path
 from shardprof.analysis.result import GROUPS, Notice, Result, StepsSummary, Straggler, Summary
 from shardprof.render._findings import FindingText, all_findings, placed, step_begins, top_findings
 from shardprof.render._lateness import lateness_table, lateness_verdict
+from shardprof.render._nccl import lost_words, nccl_table, unfinished_words
 from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
 from shardprof.render._verdict import verdict
 from shardprof.render._volume import strategy_words, volume_words
@@ -51,6 +52,7 @@ class View:
     groups: tuple[str, ...]
     ranks: Table | None
     communication: Table | None
+    nccl: Table | None
     recorded: Table | None
     lateness: Table | None
     slowest: str
@@ -65,7 +67,7 @@ class View:
     @property
     def tables(self) -> tuple[Table | None, ...]:
         """Those without bars."""
-        return self.communication, self.lateness, self.recorded
+        return self.communication, self.nccl, self.lateness, self.recorded
 
 
 def view(result: Result) -> View:
@@ -84,6 +86,7 @@ def view(result: Result) -> View:
         groups=groups,
         ranks=rank_table(summary, groups) if steps else None,
         communication=communication_table(steps, result.collectives, summary.window) if steps and steps.kinds else None,
+        nccl=nccl_table(result.nccl) if result.nccl and result.nccl.calls else None,
         recorded=recorded_table(result.ranks),
         lateness=None,
         slowest=_slowest(steps, result) if steps and summary.window == "step" else "",
@@ -91,10 +94,16 @@ def view(result: Result) -> View:
         late=tuple(_late(straggler, steps, roles) for straggler in (result.stragglers or ())[:_MOST_LATE] if steps),
         volume=volume_words(result),
         links=_links(result),
-        notices=tuple(_noticed(notice) for notice in result.notices),
+        notices=(*_unfinished(result), *(_noticed(notice) for notice in result.notices)),
         doubts=_doubts(result, summary),
         next_commands=_next_commands(result, summary),
     )
+
+
+def _unfinished(result: Result) -> tuple[str, ...]:
+    """What NCCL has not ended is news where the job did not end well either; else the end is only not told."""
+    ended_well = result.source.exit_code == 0
+    return unfinished_words(result.nccl) if result.nccl and not ended_well else ()
 
 
 def _noticed(notice: Notice) -> str:
@@ -209,6 +218,7 @@ def _stragglers_view(result: Result) -> View:
         groups=(),
         ranks=None,
         communication=None,
+        nccl=None,
         recorded=None,
         lateness=lateness_table(result.ranks),
         slowest="",
@@ -227,6 +237,7 @@ def _findings_view(result: Result) -> View:
         groups=(),
         ranks=None,
         communication=None,
+        nccl=None,
         recorded=None,
         slowest="",
         findings=all_findings(result),
@@ -270,6 +281,8 @@ def _doubts(result: Result, summary: Summary) -> tuple[str, ...]:
         doubts.append("the job has not ended, or its recorder was killed before it did")
     if summary.empty_steps:
         doubts.append(f"{_named_steps(summary.empty_steps)} without work, left out of every figure")
+    if result.nccl and (lost := lost_words(result.nccl)):
+        doubts.append(lost)
     for doubt in result.quality:
         doubts.append(doubt.message + ("" if doubt.count is None else f" ({doubt.count:,} in all)"))
     hidden = len(doubts) - _MOST_DOUBTS

@@ -43,6 +43,7 @@ from shardprof.words import numbers
 
 if TYPE_CHECKING:
     from shardprof.trace.importers.kineto import KinetoTrace
+    from shardprof.trace.nccl.process import NcclRecords
 
 RUNS_FOLDER = Path("shardprof-runs")
 
@@ -60,6 +61,7 @@ class RankTraces:
     steps: tuple[StepRecord, ...]
     traces: tuple[KinetoTrace, ...]
     machine: str | None = None
+    nccl: NcclRecords | None = None
     quality: tuple[Quality, ...] = ()
 
 
@@ -82,6 +84,7 @@ class RankSource:
     steps_file: Path | None
     trace_files: tuple[Place, ...]
     machine: str | None = None
+    nccl_folder: Path | None = None
 
 
 _Read = tuple[RankSource, "list[KinetoTrace]", list[Quality]]
@@ -225,7 +228,7 @@ def _recorded(path: Path, reading: Reading) -> Run:
     except (OSError, ValueError, TypeError):
         record = None
         doubts.append(Quality(code="run_record", message="run.json is missing or damaged; the ranks' files are used"))
-    sources = [_recorded_rank(rank_folder) for rank_folder in folder.rank_folders()]
+    sources = [_recorded_rank(folder, rank_folder) for rank_folder in folder.rank_folders()]
     if not sources:
         raise ShardprofError(
             f"{path} is a run in which no rank was recorded", "its run.json and the recording's last lines say why"
@@ -259,7 +262,7 @@ def _host(folder: Path) -> HostFolder:
     return HostFolder(name=folder.name, record=record, folder=folder)
 
 
-def _recorded_rank(folder: Path) -> RankSource:
+def _recorded_rank(run: RunFolder, folder: Path) -> RankSource:
     try:
         record = read_whole(RankRecord, folder / RANK_FILE)
     except (OSError, ValueError, TypeError):
@@ -274,6 +277,7 @@ def _recorded_rank(folder: Path) -> RankSource:
         record=record,
         steps_file=folder / STEPS_FILE,
         trace_files=(*traces, *exported),
+        nccl_folder=run.nccl(record.host) if record else None,
     )
 
 
@@ -334,8 +338,17 @@ def _rank_traces(
         steps=tuple(read_steps(source.steps_file)) if source.steps_file else (),
         traces=tuple(traces),
         machine=source.machine,
+        nccl=_nccl_records(source),
         quality=tuple(doubts),
     )
+
+
+def _nccl_records(source: RankSource) -> NcclRecords | None:
+    if source.record is None or source.nccl_folder is None:
+        return None
+    from shardprof.trace.nccl.process import read_process  # with NumPy, see _read_traces
+
+    return read_process(source.nccl_folder, source.record)
 
 
 def _sorted_sources(sources: list[RankSource]) -> list[RankSource]:

@@ -36,8 +36,8 @@ class Communicator:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A collective or point-to-point of one communicator. `count` is of elements, in the sense of the NCCL `function`;
-    `sequence` counts by function and communicator. `begin_ns` and `end_ns` are when it ran on the GPU, by the host's
-    clock. None is what nobody told."""
+    `sequence` counts by function and communicator, in torch's flight recorder by group. `begin_ns` and `end_ns` are
+    when it ran on the GPU, by the host's clock. None is what nobody told."""
 
     communicator: int
     function: str

@@ -41,8 +41,8 @@ def _record_type(payload: str) -> np.dtype[Any]:
 HEADER = _type(FORMAT["header"], FORMAT["strings_offset"])
 OPERATION = _record_type("operation")
 PROXY_OPERATION = _record_type("proxy")
-_COMMUNICATOR = _type(FORMAT["communicator"], FORMAT["communicator_bytes"])
-_IN_FLIGHT = _type(FORMAT["in_flight"], FORMAT["in_flight_bytes"])
+COMMUNICATOR = _type(FORMAT["communicator"], FORMAT["communicator_bytes"])
+IN_FLIGHT = _type(FORMAT["in_flight"], FORMAT["in_flight_bytes"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +88,12 @@ def read_state(data: bytes | memoryview) -> State:
     """All of a file but its ring."""
     header = np.frombuffer(data, HEADER, 1)[0]
     texts = np.frombuffer(data, f"S{FORMAT['string_bytes']}", FORMAT["string_slots"], FORMAT["strings_offset"])
-    table = np.frombuffer(data, _COMMUNICATOR, FORMAT["communicator_slots"], FORMAT["communicators_offset"])
+    table = np.frombuffer(data, COMMUNICATOR, FORMAT["communicator_slots"], FORMAT["communicators_offset"])
     return State(
         counters={name: int(header[name]) for name in HEADER.names or ()},
         strings=tuple(text.decode(errors="replace") for text in texts.tolist()),
         communicators={
-            int(place): {name: table[place][name].item() for name in _COMMUNICATOR.names or ()}
+            int(place): {name: table[place][name].item() for name in COMMUNICATOR.names or ()}
             for place in np.flatnonzero(table["state"] == _THERE)
         },
         in_flight=_in_flight(data),
@@ -103,7 +103,7 @@ def read_state(data: bytes | memoryview) -> State:
 def _in_flight(data: bytes | memoryview) -> Records:
     """The records of what was in flight, with the times that the plugin gathers beside them."""
     count, offset = FORMAT["in_flight_slots"], FORMAT["in_flight_offset"]
-    slots = np.frombuffer(data, _IN_FLIGHT, count, offset)
+    slots = np.frombuffer(data, IN_FLIGHT, count, offset)
     inner = np.dtype(
         {
             "names": ["record"], "formats": [OPERATION], "offsets": [FORMAT["record_offset"]],

@@ -23,6 +23,7 @@ from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, read_lines
 from shardprof.trace.timeline.captured_tracks import CapturedTracks
 from shardprof.trace.timeline.counter_tracks import CounterTracks, Home
 from shardprof.trace.timeline.inputs import RankInput, read_ranks
+from shardprof.trace.timeline.nccl_tracks import write_nccl
 from shardprof.trace.timeline.rank_tracks import write_allocator, write_steps
 from shardprof.trace.timeline.sorted_rows import RowStore
 from shardprof.trace.timeline.writer import TimelineWriter
@@ -50,7 +51,7 @@ def write_timeline(run: Run, out: Path) -> Timeline:
     with _appearing(out) as file, RowStore(out.parent) as store:
         ranks = read_ranks(run, store, doubts)
         writer = TimelineWriter(file, _base_ns(ranks, run.hosts))
-        processes = {rank.rank: _write_rank(writer, rank) for rank in ranks}
+        processes = {rank.rank: _write_rank(writer, rank, doubts) for rank in ranks}
         for host in run.hosts:
             _write_host(writer, host, ranks, processes)
         writer.finish()
@@ -79,12 +80,17 @@ def _base_ns(ranks: Sequence[RankInput], hosts: Sequence[HostFolder]) -> int:
     return min(begins_ns, default=0)
 
 
-def _write_rank(writer: TimelineWriter, rank: RankInput) -> int:
+def _write_rank(writer: TimelineWriter, rank: RankInput, doubts: list[Quality]) -> int:
     """The rank's own process."""
     process = writer.process(rank.title)
     if steps := rank.steps():
         write_steps(writer, process, steps)
         write_allocator(writer, process, steps)
+    if records := rank.nccl():
+        captured_ns = [(step.begin_ns, step.end_ns) for step in steps if step.captured]
+        left_out = write_nccl(writer, process, records.operations, captured_ns)
+        message = f"operations of NCCL on rank {rank.rank} are left out but for the last"
+        doubts += [Quality(code="nccl_left_out", message=message, count=left_out)] if left_out else []
     CapturedTracks(writer, rank.title, rank.captures).write()
     CapturedTracks(writer, rank.title, rank.stacks, "stacks").write()
     return process

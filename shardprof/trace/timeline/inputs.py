@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shardprof.errors import UnreadableTraceError
 from shardprof.trace.files import Place, pure_path
+from shardprof.trace.nccl.process import NcclRecords, read_process
 from shardprof.trace.quality import Quality
 from shardprof.trace.rank_of_file import rank_of_file
 from shardprof.trace.run import Run
@@ -25,6 +26,7 @@ class RankInput:
     host: str | None = None
     record: RankRecord | None = None
     steps_file: Path | None = None
+    nccl_folder: Path | None = None
     captures: list[Capture] = field(default_factory=list)
     stacks: list[Capture] = field(default_factory=list)
 
@@ -36,6 +38,12 @@ class RankInput:
     def steps(self) -> list[StepRecord]:
         """Its steps."""
         return read_steps(self.steps_file) if self.steps_file else []
+
+    def nccl(self) -> NcclRecords | None:
+        """What NCCL itself told of it."""
+        if self.record is None or self.nccl_folder is None:
+            return None
+        return read_process(self.nccl_folder, self.record)
 
     def begins_ns(self) -> Iterator[int]:
         """When each of its parts begins."""
@@ -64,6 +72,7 @@ def read_ranks(run: Run, store: RowStore, doubts: list[Quality]) -> list[RankInp
             host=source.host,
             record=source.record,
             steps_file=source.steps_file,
+            nccl_folder=source.nccl_folder,
             captures=captures,
             stacks=list(_captures([file for file in stacks if file.exists()], numbers, store, doubts)),
         )
