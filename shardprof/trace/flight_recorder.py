@@ -1,8 +1,9 @@
 """What torch's flight recorder remembers of each rank's collectives, and who keeps whom waiting.
 
-A rank's memory is the JSON of `torch._C._distributed_c10d._dump_fr_trace_json`: the last collectives that it launched,
-each with its group and its number in that group. A collective that a rank has launched and that is not done yet is one
-it waits in; a member of the group which has not launched it is behind.
+A rank's memory is the JSON of `torch._C._distributed_c10d._dump_fr_trace_json` or the pickle that torch writes where it
+times out: the last collectives that the rank launched, each with its group and its number in that group. A collective
+that a rank has launched and that is not done yet is one it waits in; a member of the group which has not launched it is
+behind.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from shardprof.errors import ShardprofError, UnreadableTraceError
+from shardprof.trace.importers.flight_recorder_pickle import plain_data
+
+_PICKLE = b"\x80"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +45,23 @@ Calls = Sequence[Call]
 
 
 def read_flight(path: Path) -> Calls | None:
-    """A rank's dump; None where there is none that can be read."""
+    """The collectives in a rank's dump; None where there is none that can be read."""
     try:
-        return [_call(entry) for entry in json.loads(path.read_bytes())["entries"] if not entry.get("is_p2p")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [_call(entry) for entry in plain_dump(path.read_bytes())["entries"] if not entry.get("is_p2p")]
+    except (OSError, ShardprofError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+
+
+def plain_dump(data: bytes) -> dict[str, Any]:
+    """A rank's dump of either form as plain data; where it has no entries, with an empty list of them. Raises
+    UnreadableTraceError for what is no dump, and for a pickle that makes more than plain data."""
+    try:
+        dump = plain_data(data) if data.startswith(_PICKLE) else json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableTraceError(f"it is no dump of a flight recorder: {error}", "it has to be whole") from error
+    if not isinstance(dump, dict) or not ("entries" in dump or "version" in dump):
+        raise UnreadableTraceError("it is no dump of a flight recorder", "TORCH_FR_DUMP_TEMP_FILE says where they are")
+    return {"entries": []} | dump
 
 
 def waits(flights: Mapping[int, Calls], members: Mapping[str, Sequence[int]]) -> list[Wait]:

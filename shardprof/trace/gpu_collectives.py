@@ -24,7 +24,7 @@ COLLECTIVE_ARGUMENTS = (
 COLLECTIVE_SEQUENCE = "Seq"
 """The number of a collective among those of its group, the same on every rank; since torch of March 2026."""
 
-_DTYPE_BYTES = {
+DTYPE_BYTES = {
     "double": 8, "long": 8, "int64": 8, "uint64": 8, "complexfloat": 8,
     "float": 4, "int": 4, "uint32": 4,
     "half": 2, "bfloat16": 2, "short": 2, "uint16": 2,
@@ -195,7 +195,7 @@ def _rank(value: object) -> int:
 
 def _payload_bytes(kind: str, metadata: dict[str, Any]) -> int:
     elements = metadata.get("Out msg nelems" if kind == "all_gather" else "In msg nelems")
-    element_bytes = _DTYPE_BYTES.get(str(metadata.get("dtype", "")).lower())
+    element_bytes = DTYPE_BYTES.get(str(metadata.get("dtype", "")).lower())
     if not isinstance(elements, int) or element_bytes is None or not 0 <= elements < 2**53:
         return UNKNOWN
     return elements * element_bytes
