@@ -39,9 +39,9 @@ class Run:
     nanoseconds (`_ns`), sizes bytes (`_bytes`), shares percent (`_pct`); null is "not measured". Numbers are Int64
     unless something else is said. docs/definitions.md tells what every figure means.
 
-    `steps` and `breakdown` are made of `result`; `events`, `collectives` and `hta` read the traces again at each
-    call, `recorded_steps` the records of every step. Methods that make a frame raise ShardprofError where Polars is
-    not installed.
+    `steps` and `breakdown` are made of `result`; `events`, `collectives`, `nccl` and `hta` read what there is again at
+    each call, `recorded_steps` the records of every step. Methods that make a frame raise ShardprofError where Polars
+    is not installed.
     """
 
     result: Result
@@ -156,11 +156,33 @@ class Run:
         launched_ns                when the CPU launched it, since the epoch on the rank's own clock
         begin_ns, end_ns           when it ran: waiting for other ranks is inside
         payload_bytes, wire_bytes  its size and what the rank sends for it; null where the trace does not tell
+        algorithm, protocol        String: how NCCL ran it (RING, TREE, ...; SIMPLE, LL, ...)
+        channels, transport        on how many channels and over what; these four are null where NCCL was not asked
         """
         _require("polars", extra="frames")
         from shardprof import tables
 
-        return tables.collectives(self._traces(None))
+        return tables.collectives(self._run.ranks([]))
+
+    def nccl(self) -> pl.DataFrame:
+        """A row an operation of NCCL on a rank, captured or not, as NCCL itself told it (docs/nccl.md).
+
+        rank                       the rank
+        kind, function             String: the kind of the partition, and NCCL's name
+        group, group_size          the process group's description (String) and number of ranks; null if not told
+        communicator               String: the hash that NCCL's communicator has on all its ranks
+        sequence                   its number among those of its function and communicator
+        payload_bytes, wire_bytes  its size and what the rank sends for it
+        algorithm, protocol        String: RING, TREE, ...; SIMPLE, LL, ...
+        channels, transport        on how many channels and over what
+        called_ns, enqueued_ns     when the program asked for it, and when NCCL launched it
+        begin_ns, end_ns           when it ran: waiting for other ranks is inside
+        algbw_gbps, busbw_gbps     payload and its nccl-tests multiple by that time, in 1e9 bytes a second
+        """
+        _require("polars", extra="frames")
+        from shardprof import tables
+
+        return tables.nccl(self._run.ranks([]))
 
     def hta(self) -> TraceAnalysis:
         """HolisticTraceAnalysis' own `TraceAnalysis` of the same files, rank by rank (the extra `hta`).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,10 +11,12 @@ import polars as pl
 
 from shardprof.analysis.result import Rank, Step, Total
 from shardprof.engine import ABSENT, UInt32s
-from shardprof.trace.classes import CLASSES
-from shardprof.trace.collectives import Collective
+from shardprof.trace.classes import CLASSES, COMM_KINDS
+from shardprof.trace.collectives import UNKNOWN, Collective
 from shardprof.trace.counters import Float64s
 from shardprof.trace.importers.kineto import KinetoTrace
+from shardprof.trace.nccl.matching import match
+from shardprof.trace.nccl.operations import Operations
 from shardprof.trace.run import RankTraces
 from shardprof.trace.schema import StepRecord
 
@@ -32,6 +34,13 @@ _RECORDED: dict[str, pl.DataType] = {
     "hook_ns": pl.Int64(),
     "gc_ns": pl.Int64(),
 }
+_WAY: dict[str, pl.DataType] = {
+    **dict.fromkeys(("algorithm", "protocol"), pl.String()), "channels": pl.Int64(), "transport": pl.String()
+}  # fmt: skip
+_NCCL_NUMBERS = (
+    "group_size", "sequence", "payload_bytes", "wire_bytes", "called_ns", "enqueued_ns", "begin_ns", "end_ns",
+    "channels",
+)  # fmt: skip
 _TOTALS = tuple(field.name for field in dataclasses.fields(Total))
 _SHARES_OF_SPAN = ("busy", "idle", "compute", "comm", "exposed_comm")
 
@@ -86,19 +95,27 @@ def breakdown(ranks: Iterable[Rank]) -> pl.DataFrame:
     return _table(schema, rows).with_columns(*of_span, overlap_pct=_percent("overlap_ns", "comm_ns"))
 
 
-def collectives(traces: Iterable[tuple[int, KinetoTrace]]) -> pl.DataFrame:
-    """The collectives of traces with their ranks, one by one."""
+def collectives(ranks: Iterable[RankTraces]) -> pl.DataFrame:
+    """The collectives of ranks' traces, one by one."""
     schema = {
         **{"rank": pl.Int64(), "kind": pl.String(), "group": pl.String()},
         **dict.fromkeys(("group_size", "launched_ns", "begin_ns", "end_ns", "payload_bytes", "wire_bytes"), pl.Int64()),
+        **_WAY,
     }
-    rows = [
-        _collective(rank, collective, trace.base_ns)
-        for rank, trace in traces
-        if trace.activities is not None
-        for collective in trace.activities.collectives
-    ]
+    rows = [row for rank in ranks for row in _collectives(rank)]
     return _table(schema, rows)
+
+
+def nccl(ranks: Iterable[RankTraces]) -> pl.DataFrame:
+    """What NCCL itself told on ranks, one operation a row."""
+    schema = {
+        **{"rank": pl.Int64(), **dict.fromkeys(("kind", "function", "group", "communicator"), pl.String())},
+        **dict.fromkeys(_NCCL_NUMBERS, pl.Int64()),
+        **{name: kind for name, kind in _WAY.items() if name not in _NCCL_NUMBERS},
+        **dict.fromkeys(("algbw_gbps", "busbw_gbps"), pl.Float64()),
+    }
+    frames = [_nccl(rank.rank, told.operations) for rank in ranks if (told := rank.nccl())]
+    return pl.concat([pl.DataFrame(schema=schema), *(frame.select(list(schema)) for frame in frames)])
 
 
 def _events(rank: int, trace: KinetoTrace, dtypes: Mapping[str, pl.Categorical]) -> pl.DataFrame:
@@ -161,6 +178,59 @@ def _partition_column(name: str) -> str:
 def _percent(part: str, whole: str) -> pl.Expr:
     """The share of a whole, null where there is nothing of it."""
     return pl.when(pl.col(whole) != 0).then(100 * pl.col(part) / pl.col(whole))
+
+
+def _collectives(rank: RankTraces) -> Iterator[dict[str, Any]]:
+    """Those of a rank's traces, with the way that NCCL told of them."""
+    told = rank.nccl()
+    for trace in rank.traces:
+        if trace.activities is None:
+            continue
+        kernels = trace.activities.collectives
+        operations = match(told.operations, kernels, trace.base_ns).tolist() if told else [UNKNOWN] * len(kernels)
+        for collective, row in zip(kernels, operations, strict=True):
+            way = _way(told.operations, row) if told and row != UNKNOWN else {}
+            yield _collective(rank.rank, collective, trace.base_ns) | way
+
+
+def _way(operations: Operations, row: int) -> dict[str, Any]:
+    """How NCCL ran one of its operations."""
+    place, channels = int(operations.communicator[row]), int(operations.channels[row])
+    return {
+        "algorithm": operations.words[int(operations.algorithm[row])] or None,
+        "protocol": operations.words[int(operations.protocol[row])] or None,
+        "channels": None if channels == UNKNOWN else channels,
+        "transport": operations.communicators[place].transport if place != UNKNOWN else None,
+    }
+
+
+def _nccl(rank: int, operations: Operations) -> pl.DataFrame:
+    """A rank's operations; what is UNKNOWN is null."""
+    numbers = {name: getattr(operations, name) for name in _NCCL_NUMBERS if name != "group_size"}
+    frame = pl.DataFrame({name: pl.Series(values) for name, values in numbers.items()})
+    frame = frame.with_columns(pl.when(pl.all() != UNKNOWN).then(pl.all()))
+    known = [*operations.communicators, None]  # UNKNOWN is the last
+    texts: dict[str, list[str | None]] = {
+        "kind": [COMM_KINDS[kind] for kind in operations.kind.tolist()],
+        **{
+            name: [operations.words[word] or None for word in getattr(operations, name).tolist()]
+            for name in ("function", "algorithm", "protocol")
+        },
+    }
+    of_each = [known[place] for place in operations.communicator.tolist()]
+    frame = frame.with_columns(
+        *(pl.Series(name, values, dtype=pl.String()) for name, values in texts.items()),
+        pl.Series("group", [c and (c.description or c.group) for c in of_each], dtype=pl.String()),
+        pl.Series("communicator", [f"{c.hash:#x}" if c and c.hash else None for c in of_each], dtype=pl.String()),
+        pl.Series("transport", [c and c.transport for c in of_each], dtype=pl.String()),
+        pl.Series("group_size", [c and c.ranks for c in of_each], dtype=pl.Int64()),
+        pl.lit(rank, dtype=pl.Int64()).alias("rank"),
+    )
+    lasted = pl.col("end_ns") - pl.col("begin_ns")
+    return frame.with_columns(
+        algbw_gbps=pl.when(lasted > 0).then(pl.col("payload_bytes") / lasted),
+        busbw_gbps=pl.when(lasted > 0).then(pl.col("wire_bytes") / lasted),
+    )
 
 
 def _collective(rank: int, collective: Collective, base_ns: int) -> dict[str, Any]:

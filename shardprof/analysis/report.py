@@ -36,6 +36,7 @@ from shardprof.trace.events import Mask
 from shardprof.trace.framework_names import framework_of
 from shardprof.trace.importers.kineto import KinetoTrace
 from shardprof.trace.nccl.matching import groups_of, match
+from shardprof.trace.nccl.operations import Operations
 from shardprof.trace.quality import Quality
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import CapturePlan, RankRecord
@@ -129,8 +130,8 @@ def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[S
         launched.append(trace.activities.collectives.launched_inside(found.windows[full]))
         gathered.take(traces, trace, trace.activities, _only(found, full))
     gathered.table.add_rank(launched)
-    if traces.nccl is not None:
-        gathered.nccl.add_rank(traces.rank, traces.nccl, _captured_groups(traces))
+    if told := traces.nccl():
+        gathered.nccl.add_rank(traces.rank, told, _captured_groups(traces, told.operations))
     doubts += _collectives_unknown(launched)
     if not traces.traces:
         doubts.append(_nothing_captured(traces, gathered.plan))
@@ -146,12 +147,12 @@ def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[S
     return rank, all_found, doubts + _record_doubts(traces.record)
 
 
-def _captured_groups(traces: RankTraces) -> dict[int, str]:
+def _captured_groups(traces: RankTraces, operations: Operations) -> dict[int, str]:
     """The process groups of NCCL's communicators, by their captured kernels."""
     groups: dict[int, str] = {}
     for trace in traces.traces:
-        if traces.nccl is not None and trace.activities is not None and trace.base_ns is not None:
-            operations, kernels = traces.nccl.operations, trace.activities.collectives
+        if trace.activities is not None:
+            kernels = trace.activities.collectives
             groups |= groups_of(operations, kernels, match(operations, kernels, trace.base_ns))
     return groups
 

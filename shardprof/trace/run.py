@@ -61,8 +61,16 @@ class RankTraces:
     steps: tuple[StepRecord, ...]
     traces: tuple[KinetoTrace, ...]
     machine: str | None = None
-    nccl: NcclRecords | None = None
+    nccl_folder: Path | None = None
     quality: tuple[Quality, ...] = ()
+
+    def nccl(self) -> NcclRecords | None:
+        """What NCCL itself told of it, read at each call; None where that is nothing."""
+        if self.record is None or self.nccl_folder is None:
+            return None
+        from shardprof.trace.nccl.process import read_process  # with NumPy, see _read_traces
+
+        return read_process(self.nccl_folder, self.record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,17 +346,9 @@ def _rank_traces(
         steps=tuple(read_steps(source.steps_file)) if source.steps_file else (),
         traces=tuple(traces),
         machine=source.machine,
-        nccl=_nccl_records(source),
+        nccl_folder=source.nccl_folder,
         quality=tuple(doubts),
     )
-
-
-def _nccl_records(source: RankSource) -> NcclRecords | None:
-    if source.record is None or source.nccl_folder is None:
-        return None
-    from shardprof.trace.nccl.process import read_process  # with NumPy, see _read_traces
-
-    return read_process(source.nccl_folder, source.record)
 
 
 def _sorted_sources(sources: list[RankSource]) -> list[RankSource]:

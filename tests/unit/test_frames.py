@@ -294,6 +294,7 @@ def test_collectives_one_by_one(tmp_path: Path) -> None:
     assert frame.to_dicts()[0] == {
         "rank": 1, "kind": "all_gather", "group": "default_pg", "group_size": 2, "launched_ns": BASE_NS + 10,
         "begin_ns": BASE_NS + 20, "end_ns": BASE_NS + 40, "payload_bytes": 4000, "wire_bytes": 2000,
+        "algorithm": None, "protocol": None, "channels": None, "transport": None,
     }  # fmt: skip
     assert frame.select("kind", "payload_bytes", "wire_bytes").row(1) == ("all_reduce", None, None)
 

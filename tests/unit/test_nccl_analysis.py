@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import shardprof
 from shardprof.analysis.nccl import NcclTable
 from shardprof.analysis.report import analyse
 from shardprof.render import terminal
@@ -209,3 +210,46 @@ def test_a_timeline_has_a_track_a_communicator(run: Path, tmp_path: Path) -> Non
     assert {e["name"] for e in slices} == {"AllGather"}
     assert {round(e["dur"]) for e in slices} == {200, 250}
     assert slices[0]["args"]["algorithm"] == "RING"
+
+
+def test_frames_of_operations_and_of_collectives(run: Path) -> None:
+    frame = shardprof.load(run).nccl()
+    assert len(frame) == 400
+    first = frame.row(0, named=True)
+    assert (first["rank"], first["kind"], first["function"], first["group"]) == (
+        0,
+        "all_gather",
+        "AllGather",
+        "default_pg",
+    )
+    assert (first["communicator"], first["group_size"], first["channels"]) == ("0xabc", 2, 4)
+    assert first["algbw_gbps"] == pytest.approx(8e6 / (first["end_ns"] - first["begin_ns"]))
+    assert frame["end_ns"].null_count() == 2  # those that never ended
+    way = shardprof.load(run).collectives().select("algorithm", "protocol", "channels", "transport").unique()
+    assert way.rows() == [(None, None, None, None)]  # the gathers of this run are of other sizes
+
+
+def test_each_captured_collective_is_joined_to_its_operation(run: Path) -> None:
+    """The planted operations are the run's own collectives, of each kind and size, told a little apart."""
+    names = {"all_gather": "AllGather", "reduce_scatter": "ReduceScatter", "all_reduce": "AllReduce"}
+    for file in run.glob("nccl/*/*"):
+        file.unlink()
+    plain = shardprof.load(run).collectives()
+    told = plain.filter(plain["kind"].is_in(list(names)) & plain["payload_bytes"].is_not_null())
+    for (rank,), rows in told.group_by("rank"):
+        record = json.loads((run / f"ranks/{rank:05d}/rank.json").read_text())
+        calls = [
+            Planted(
+                function=names[row["kind"]], sequence=i, begin_ns=row["begin_ns"] + 300, end_ns=row["end_ns"] + 300,
+                count=row["payload_bytes"] // 4 // (1 if row["kind"] == "all_reduce" else 2), channels=1 + i % 5,
+            )
+            for i, row in enumerate(rows.sort("begin_ns").to_dicts())
+        ]  # fmt: skip
+        plant(run / "nccl" / record["host"], record["pid"], [(0xABC, rank, 2)], calls)
+    joined = shardprof.load(run).collectives()
+    for rank in (0, 1):
+        of_rank = joined.filter((joined["rank"] == rank) & joined["kind"].is_in(list(names))).sort("begin_ns")
+        of_rank = of_rank.filter(of_rank["payload_bytes"].is_not_null())
+        assert len(of_rank) > 30
+        assert of_rank["channels"].to_list() == [1 + i % 5 for i in range(len(of_rank))]
+        assert set(of_rank["algorithm"].to_list()) == {"RING"}

@@ -22,7 +22,8 @@ _COUNTED_A_RANK = ("AllGather", "ReduceScatter", "AlltoAll", "AllToAll", "Gather
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Communicator:
     """One rank's end of an NCCL communicator. `hash` is the same on all its ranks, `rank` is the one inside it. `group`
-    is the name of torch's process group, `description` what that is for. None is what nobody told."""
+    is the name of torch's process group, `description` what that is for, `transport` over what its channels go
+    ("P2P/IPC and NET/IB/GDRDMA"). None is what nobody told."""
 
     hash: int | None
     rank: int | None
@@ -31,6 +32,7 @@ class Communicator:
     name: str = ""
     group: str | None = None
     description: str | None = None
+    transport: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
