@@ -11,7 +11,7 @@ namespace {
 constexpr int success = 0;
 constexpr uintptr_t unknown_communicator = uintptr_t{1} << 32;  // a context of interface v3, whose events tell it
 
-void* as_context(uint16_t communicator) { return reinterpret_cast<void*>(unknown_communicator | communicator); }
+void* as_context(uint16_t communicator) { return as_address(unknown_communicator | communicator); }
 
 uint16_t communicator_of(void* context) { return static_cast<uint16_t>(reinterpret_cast<uintptr_t>(context)); }
 
@@ -122,6 +122,19 @@ void* begin_proxy(void* context, void* operation, const abi::ProxyOp& proxy) {
   return recorder()->begin_proxy(communicator_of(context), facts, operation);
 }
 
+// What only some versions have; not groups and launches, which NCCL tells of wherever it tells of what is inside them.
+template <typename Event>
+void* begin_newer([[maybe_unused]] void* context, [[maybe_unused]] const Event& event) {
+  if constexpr (has_calls<Event>) {
+    if (event.type == abi::collective_call) return begin_call(context, event.collApi);
+    if (event.type == abi::point_to_point_call) return begin_call(context, event.p2pApi);
+  }
+  if constexpr (has_copy_engines<Event>) {
+    if (event.type == abi::copy_engine_collective) return begin_copy_engines(context, event);
+  }
+  return nullptr;
+}
+
 template <typename Event>
 void* begin(void* context, const Event& event) {
   switch (static_cast<uint32_t>(event.type)) {
@@ -135,19 +148,9 @@ void* begin(void* context, const Event& event) {
       return begin_proxy(context, event.parentObj, event.proxyOp);
     case abi::proxy_step:
       return recorder()->begin_step(event.parentObj, event.proxyStep.step);
-    case abi::collective_call:
-      if constexpr (has_calls<Event>) return begin_call(context, event.collApi);
-      break;
-    case abi::point_to_point_call:
-      if constexpr (has_calls<Event>) return begin_call(context, event.p2pApi);
-      break;
-    case abi::copy_engine_collective:
-      if constexpr (has_copy_engines<Event>) return begin_copy_engines(context, event);
-      break;
     default:
-      break;  // groups and launches, which NCCL tells of wherever it tells of what is inside them
+      return begin_newer(context, event);
   }
-  return nullptr;
 }
 
 template <typename Event>

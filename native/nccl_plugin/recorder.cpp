@@ -200,9 +200,9 @@ void* Recorder::begin_proxy(uint16_t communicator, const ProxyFacts& facts, void
     record.function = owner->record.function;
     record.proxy.sequence = owner->record.operation.sequence;
     keep_first(owner->host_begin_ns, record.proxy.begin_ns);
-    parents_[handle.slot].store(reinterpret_cast<uint64_t>(operation), std::memory_order_relaxed);
+    parents_[handle.slot].store(operation, std::memory_order_relaxed);
   } else {
-    parents_[handle.slot].store(0, std::memory_order_relaxed);
+    parents_[handle.slot].store(nullptr, std::memory_order_relaxed);
   }
   Slots::start(*slot, 1, false);
   return handle.pack();
@@ -272,7 +272,7 @@ void Recorder::end_proxy(const Handle& handle) {
   if (slot == nullptr) return too_late();
   const uint64_t time_ns = now_ns();
   slot->record.proxy.end_ns = time_ns;
-  const Handle parent = Handle::unpack(reinterpret_cast<void*>(parents_[handle.slot].load(std::memory_order_relaxed)));
+  const Handle parent = Handle::unpack(parents_[handle.slot].load(std::memory_order_relaxed));
   if (!slots_.end(*slot, handle)) return too_late();
   InFlight* owner = parent.what == Handle::What::operation ? slots_.find(parent) : nullptr;
   if (owner == nullptr) return;

@@ -97,7 +97,7 @@ class Recorder {
   CommunicatorTable communicators_;
   std::array<CallNote, in_flight_slots> calls_{};
   std::array<std::array<StepNote, steps_at_once>, in_flight_slots> steps_{};
-  std::array<std::atomic<uint64_t>, in_flight_slots> parents_{};  // of proxy operations: the operation's handle
+  std::array<std::atomic<void*>, in_flight_slots> parents_{};  // of proxy operations: the operation's handle
 };
 
 }  // namespace shardprof::nccl

@@ -79,7 +79,7 @@ void gather(InFlight& slot) {
 void* Handle::pack() const {
   const uint64_t word = static_cast<uint64_t>(what) << what_shift | uint64_t{generation} << handle_generation_shift |
                         static_cast<uint64_t>(step) << slot_bits | slot;
-  return reinterpret_cast<void*>(word);
+  return as_address(word);
 }
 
 Handle Handle::unpack(void* packed) {

@@ -10,6 +10,11 @@
 
 namespace shardprof::nccl {
 
+// A number where NCCL wants an address that it hands back and never follows.
+inline void* as_address(uint64_t number) {
+  return reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr)
+}
+
 // What NCCL keeps as `void*`; 0 is none.
 struct Handle {
   enum class What : uint8_t { none = 0, operation = 1, call = 2, channel = 3, proxy = 4, step = 5 };

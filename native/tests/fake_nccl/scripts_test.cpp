@@ -260,8 +260,8 @@ class Scripts {
     CHECK(nccl_.begin_channel(operation, 0, 40) == nullptr);
     CHECK(reader_.header().stale.load() == before + 3);
     CHECK(reader_.take().empty());
-    nccl_.stop(reinterpret_cast<void*>(0x1234));  // not a handle of ours at all
-    nccl_.end_channel(reinterpret_cast<void*>(uint64_t{3} << 56 | 77), 50);
+    nccl_.stop(reinterpret_cast<void*>(0x1234));                             // not a handle of ours at all
+    nccl_.end_channel(reinterpret_cast<void*>(uint64_t{3} << 56 | 77), 50);  // NOLINT(performance-no-int-to-ptr)
     CHECK(reader_.take().empty());
   }
 

@@ -48,6 +48,7 @@ int main(int count, char** arguments) {
   const uint64_t each = events / events_a_collective / static_cast<uint64_t>(threads);
   const auto begin = std::chrono::steady_clock::now();
   std::vector<std::thread> players;
+  players.reserve(static_cast<size_t>(threads));
   for (int i = 0; i < threads; ++i)
     players.emplace_back([&, i] { play(library, 100 + static_cast<uint64_t>(i), each); });
   for (std::thread& player : players) player.join();

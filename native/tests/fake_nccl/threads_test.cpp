@@ -85,6 +85,7 @@ void several_communicators_with_a_reader(const char* plugin) {
     }
   });
   std::vector<std::thread> threads;
+  threads.reserve(launchers);
   for (int i = 0; i < launchers; ++i) threads.emplace_back([&, i] { launch(library, 100 + i, operations); });
   for (std::thread& thread : threads) thread.join();
   done.store(true);
