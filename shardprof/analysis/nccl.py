@@ -51,6 +51,7 @@ class _Calls:
 @dataclass(slots=True)
 class _Group:
     ranks: int | None
+    transports: Counter[str] = field(default_factory=Counter)
     members: dict[int, int] = field(default_factory=dict)
     told: Counter[str] = field(default_factory=Counter)
 
@@ -82,7 +83,7 @@ class NcclTable:
         if not self._sources:
             return None
         names = {identity: _name(group, process_groups) for identity, group in self._groups.items()}
-        rows = [self._row(key, calls, names) for key, calls in self._calls.items()]
+        rows = [self._row(key, calls, names) for key, calls in _with_ways(self._calls).items()]
         rows.sort(key=lambda row: (COMM_KINDS.index(row.kind), row.group, -(row.payload_bytes or 0)))
         return Nccl(
             source=" and ".join(sorted(self._sources)),
@@ -95,6 +96,8 @@ class NcclTable:
         known = self._groups.setdefault(identity, _Group(communicator.ranks))
         if communicator.rank is not None:
             known.members[communicator.rank] = rank
+        if communicator.transport:
+            known.transports[communicator.transport] += 1
         name = group or communicator.description or communicator.group
         if name:
             known.told[name] += 1
@@ -109,6 +112,11 @@ class NcclTable:
         shared = sequence % stride == 0
         for number, time_ns in zip(sequence[shared].tolist(), times_ns[shared].tolist(), strict=True):
             calls.shortest_ns[number] = min(time_ns, calls.shortest_ns.get(number, time_ns))
+
+    def _transport(self, identity: int) -> str | None:
+        """What the communicator goes over on most of its ranks."""
+        group = self._groups.get(identity)
+        return group.transports.most_common(1)[0][0] if group and group.transports else None
 
     def _note_unfinished(self, rank: int, records: NcclRecords) -> None:
         operations = records.operations
@@ -148,6 +156,7 @@ class NcclTable:
             algorithm=key.algorithm,
             protocol=key.protocol,
             channels=_known(key.channels),
+            transport=self._transport(key.communicator),
             calls=calls.calls,
             median_ns=int(np.median(times_ns)) if len(times_ns) else None,
             p99_ns=int(np.quantile(times_ns, 0.99)) if len(times_ns) else None,
@@ -155,6 +164,26 @@ class NcclTable:
             algbw_gbps=rate,
             busbw_gbps=rate * factor if rate is not None and factor is not None else None,
         )
+
+
+def _with_ways(calls: Mapping[_Key, _Calls]) -> dict[_Key, _Calls]:
+    """Calls by key, those whose way is not told with those whose way is: a log has it on one rank of a communicator."""
+    ways: dict[tuple[int, str, int], list[_Key]] = defaultdict(list)
+    for key in calls:
+        if key.algorithm or key.protocol:
+            ways[key.communicator, key.function, key.payload_bytes].append(key)
+    found: dict[_Key, _Calls] = {}
+    for key, told in calls.items():
+        known = ways.get((key.communicator, key.function, key.payload_bytes), [])
+        if key not in known and len(known) == 1:
+            key = known[0]
+        found[key] = _together(found[key], told) if key in found else told
+    return found
+
+
+def _together(a: _Calls, b: _Calls) -> _Calls:
+    shortest = {n: min(a.shortest_ns.get(n, t), t) for n, t in b.shortest_ns.items()}
+    return _Calls(max(a.calls, b.calls), [*a.times_ns, *b.times_ns], a.shortest_ns | shortest)
 
 
 def _by_key(operations: Operations) -> Iterator[tuple[_Key, Int64s]]:

@@ -169,6 +169,7 @@ class NcclCalls:
     algorithm: str
     protocol: str
     channels: int | None
+    transport: str | None
     calls: int
     median_ns: int | None
     p99_ns: int | None

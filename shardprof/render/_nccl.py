@@ -38,7 +38,7 @@ def nccl_table(nccl: Nccl) -> Table:
         f"all calls of the training, told by NCCL's {nccl.source}; calls: of a rank",
         *(("median, p99: of a rank, the wait for others included",) if timed else ()),
         *(("busbw: bus bandwidth by the shortest time of a call on any rank",) if timed else ()),
-        "way: algorithm, protocol and number of channels",
+        "way: algorithm, protocol, number of channels and what they go over",
         *((f"{plural(hidden, 'row')} more in --format json",) if hidden > 0 else ()),
     )
     return Table(
@@ -81,7 +81,8 @@ def _group(row: NcclCalls) -> str:
 
 def _way(row: NcclCalls) -> str:
     channels = "" if row.channels is None else f"x {row.channels}"
-    return " ".join(part for part in (row.algorithm, row.protocol, channels) if part)
+    way = " ".join(part for part in (row.algorithm, row.protocol, channels) if part)
+    return ", ".join(part for part in (way, row.transport or "") if part)
 
 
 def _time(time_ns: int | None, scale: Scale) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from shardprof.analysis.result import Bound, Result, StepsSummary, Summary
+from collections import Counter
+
+from shardprof.analysis.result import Bound, Nccl, Result, StepsSummary, Summary
 from shardprof.render._words import PHASE_NAMES, class_name, percent
-from shardprof.words import enumeration, numbers
+from shardprof.words import enumeration, numbers, plural
 
 _LEADING_KIND = 0.15
 """A kind of communication is named where it has this share of what is waited for."""
@@ -29,6 +31,8 @@ def verdict(result: Result, summary: Summary) -> str:
         return "Nothing to explain: no captured step holds any work."
     if any(rank.always_on for rank in result.ranks):
         return _of_records(summary)
+    if result.nccl is not None:
+        return _of_nccl(result.nccl)
     return "Nothing to explain: the trace holds no operators and no device activities."
 
 
@@ -98,6 +102,20 @@ def _leading_kinds(steps: StepsSummary) -> str:
     waited_ns = sum(kind.exposed_ns for kind in steps.kinds)
     ordered = sorted(steps.kinds, key=lambda kind: -kind.exposed_ns)
     return enumeration([class_name(k.kind) for k in ordered if k.exposed_ns >= _LEADING_KIND * waited_ns])
+
+
+def _of_nccl(nccl: Nccl) -> str:
+    """Where there is nothing but NCCL's own account."""
+    calls = sum(row.calls for row in nccl.calls)
+    times_ns = Counter[str]()
+    for row in nccl.calls:
+        times_ns[row.kind] += row.calls * (row.median_ns or 0)
+    most = (
+        f", most of their time in {class_name(max(times_ns, key=times_ns.__getitem__))}"
+        if any(times_ns.values())
+        else ""
+    )
+    return f"Only what NCCL did is told: {plural(calls, 'call')} a rank{most}."
 
 
 def _of_records(summary: Summary) -> str:

@@ -84,14 +84,19 @@ def _operators(events: Events, transfers: Mask, main_thread: int | None) -> Mask
 def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iterator[Collective]:
     """Each transfer with the call that launched it: gloo works a group's calls off in order."""
     waiting = _calls_by_transfer_name(events, groups)
+    taken = []
     for row in sorted(transfer_rows.tolist(), key=lambda row: int(events.begin_ns[row])):
+        elements = _elements(_listed(events.arguments(row), "Input Dims"))
+        taken.append((row, elements, _take_call(waiting[events.name_of(row)], int(events.begin_ns[row]), elements)))
+    of_threads = _groups_of_threads(events, [(row, call) for row, _, call in taken if call])
+    for row, elements, call in taken:
         name = events.name_of(row)
         arguments = events.arguments(row)
         begin_ns = int(events.begin_ns[row])
-        elements = _elements(_listed(arguments, "Input Dims"))
-        call = _take_call(waiting[name], begin_ns, elements)
         kind = call.kind if call else comm_kind(name)
         group = call.group if call else groups.only()
+        if group is None or group.ranks is None:
+            group = of_threads.get(int(events.thread[row]), group)
         payload = 0 if name == "gloo:barrier" else _payload_bytes(call, elements, arguments)
         yield Collective(
             row=row,
@@ -103,6 +108,16 @@ def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iter
             wire_bytes=_wire_bytes(payload, kind, name, group),
             group=group,
         )
+
+
+def _groups_of_threads(events: Events, taken: list[tuple[int, _Call]]) -> dict[int, ProcessGroup]:
+    """The group of which a thread runs all transfers: gloo has threads of its own for each group, so that it is also the
+    group of calls from C++, which are in no range. What is sent to one rank runs on the thread that calls."""
+    found: dict[int, dict[str, ProcessGroup]] = defaultdict(dict)
+    for row, call in taken:
+        if call.group is not None and call.group.ranks is not None and call.kind != "p2p":
+            found[int(events.thread[row])][call.group.name] = call.group
+    return {thread: next(iter(own.values())) for thread, own in found.items() if len(own) == 1}
 
 
 def _calls_by_transfer_name(events: Events, groups: GroupTable) -> dict[str, deque[_Call]]:

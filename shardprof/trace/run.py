@@ -21,6 +21,7 @@ from shardprof.trace.files import (
     remote_files,
     traces_among,
 )
+from shardprof.trace.nccl.foreign import nccl_files
 from shardprof.trace.place import PLACE_FILE
 from shardprof.trace.quality import Quality
 from shardprof.trace.reading import USUAL_READING, Reading, in_parallel, memory_cost_bytes
@@ -62,10 +63,13 @@ class RankTraces:
     traces: tuple[KinetoTrace, ...]
     machine: str | None = None
     nccl_folder: Path | None = None
+    nccl_records: NcclRecords | None = None
     quality: tuple[Quality, ...] = ()
 
     def nccl(self) -> NcclRecords | None:
-        """What NCCL itself told of it, read at each call; None where that is nothing."""
+        """What NCCL itself told of it, read at each call unless it is all that there is; None where that is nothing."""
+        if self.nccl_records is not None:
+            return self.nccl_records
         if self.record is None or self.nccl_folder is None:
             return None
         from shardprof.trace.nccl.process import read_process  # with NumPy, see _read_traces
@@ -93,6 +97,7 @@ class RankSource:
     trace_files: tuple[Place, ...]
     machine: str | None = None
     nccl_folder: Path | None = None
+    nccl_file: Path | None = None
 
 
 _Read = tuple[RankSource, "list[KinetoTrace]", list[Quality]]
@@ -116,6 +121,9 @@ class Run:
         What is doubtful about files that give no rank is appended to `lost`. Raises ShardprofError where two files
         claim one rank or nothing can be read.
         """
+        if any(source.nccl_file for source in self.sources):
+            yield from _of_other_tools(self.sources, self.reading, lost)
+            return
         taken: dict[int, Place] = {}
         nameless = []
         alone = len(self.sources) == 1
@@ -205,14 +213,18 @@ def _load_one(path: Place, reading: Reading) -> Run:
     if not path.exists():
         raise ShardprofError(f"{path} does not exist", "name a run folder, a folder of traces or a trace file")
     if path.is_file():
-        return _foreign(path, [path], reading)
+        return _nccl_only(path, [path], reading) or _foreign(path, [path], reading)
     if not path.is_dir():
         raise ShardprofError(f"{path} is neither a file nor a folder", "a trace in a pipe: write it to a file first")
     if (path / "ranks").is_dir() or (path / RUN_FILE).exists():
         return _recorded(path, reading)
     if runs := _runs_in(path):
         raise ShardprofError(f"{path} holds {len(runs)} recorded runs", f"name one of them; the newest is {runs[-1]}")
-    return _foreign(path, _traces_among(sorted(file for file in path.rglob("*") if file.is_file()), path), reading)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    only_nccl = (
+        None if any(not nccl_files([file]) for file in traces_among(files)) else _nccl_only(path, files, reading)
+    )
+    return only_nccl or _foreign(path, _traces_among(files, path), reading)
 
 
 def _traces_among(files: Sequence[AnyPlace], where: Place) -> Sequence[AnyPlace]:
@@ -221,6 +233,41 @@ def _traces_among(files: Sequence[AnyPlace], where: Place) -> Sequence[AnyPlace]
         hint = "a trace is a .json, .json.gz or .json.zst file of torch.profiler"
         raise ShardprofError(f"there are no traces in {where}", hint)
     return traces
+
+
+def _nccl_only(path: Path, files: Sequence[Path], reading: Reading) -> Run | None:
+    """A run of which nothing is there but what other tools wrote down of NCCL; None where it is none."""
+    found = nccl_files(files)
+    sources = [
+        RankSource(rank=None, host=None, record=None, steps_file=None, trace_files=(file,), nccl_file=file)
+        for file in found
+    ]
+    if not sources:
+        return None
+    return Run(paths=(path,), record=None, hosts=(), quality=(), reading=reading, sources=tuple(sources))
+
+
+def _of_other_tools(sources: Sequence[RankSource], reading: Reading, lost: list[Quality]) -> Iterator[RankTraces]:
+    """The ranks of such a run; a file that tells no rank is of the first that is free."""
+    from shardprof.trace.nccl.process import read_file  # with NumPy, see _read_traces
+
+    taken: set[int] = set()
+    for source in sources:
+        try:
+            told = read_file(source.nccl_file, reading.rank_regex) if source.nccl_file else None
+        except (OSError, UnreadableTraceError) as error:
+            lost.append(Quality(code="unreadable_trace", message=str(error)))
+            continue
+        if told is None:
+            continue
+        rank, records = told
+        if rank is None or rank in taken:
+            rank = next(free for free in itertools.count() if free not in taken)
+        taken.add(rank)
+        yield RankTraces(rank=rank, host=None, record=None, steps=(), traces=(), nccl_records=records)
+    if not taken:
+        places = ", ".join(str(source.nccl_file) for source in sources[:3])
+        raise UnreadableTraceError(f"nothing of NCCL can be read in {places}", "name a trace or a run folder")
 
 
 def _foreign(path: Place, files: Sequence[Place], reading: Reading) -> Run:

@@ -16,7 +16,7 @@ from msgspec import field
 
 from shardprof.trace.importers.json_records import Hash, Microseconds, Number, Rank, Size, head_of, records_of
 from shardprof.trace.nccl.operations import Communicator, Operation, Operations, as_columns, payload_bytes
-from shardprof.trace.timeline.unpacked import text_blocks
+from shardprof.trace.unpacked import text_blocks
 
 _BYTE = "ncclUint8"
 _NCCL_NAMES = {

@@ -24,7 +24,7 @@ from shardprof.trace.gpu_collectives import DTYPE_BYTES
 from shardprof.trace.groups import rank_list
 from shardprof.trace.importers.json_records import Number, head_of, in_form
 from shardprof.trace.nccl.operations import Communicator, Operation, Operations, as_columns
-from shardprof.trace.timeline.unpacked import text_blocks
+from shardprof.trace.unpacked import text_blocks
 
 _Dimensions = Annotated[list[Number], Meta(max_length=64)]
 _Sizes = list[_Dimensions]

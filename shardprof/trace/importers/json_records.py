@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from shardprof.errors import UnreadableTraceError
-from shardprof.trace.timeline.unpacked import text_blocks
+from shardprof.trace.unpacked import text_blocks
 
 Number = Annotated[int, Meta(ge=0, le=1 << 62)]
 Size = Annotated[int, Meta(ge=0, le=1 << 42)]

@@ -15,7 +15,7 @@ from msgspec import field
 
 from shardprof.trace.importers.json_records import Hash, Microseconds, Number, Rank, Ranks, Size, head_of, records_of
 from shardprof.trace.nccl.operations import Communicator, Operation, Operations, as_columns, payload_bytes
-from shardprof.trace.timeline.unpacked import text_blocks
+from shardprof.trace.unpacked import text_blocks
 
 _BYTE = "ncclUint8"
 _NO_NAME = "unknown"

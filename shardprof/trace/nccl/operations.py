@@ -16,6 +16,7 @@ _BYTES_OF_TYPE = {
     "int8": 1, "uint8": 1, "float8e4m3": 1, "float8e5m2": 1, "float16": 2, "bfloat16": 2,
     "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
 }  # fmt: skip
+_LARGEST = 2**62
 _COUNTED_A_RANK = ("AllGather", "ReduceScatter", "AlltoAll", "AllToAll", "Gather", "Scatter")
 
 
@@ -124,18 +125,19 @@ def _row(operation: Operation, communicator: Communicator, words: dict[str, int]
     if payload is None and operation.count is not None:
         payload = payload_bytes(operation.function, operation.count, operation.datatype, communicator.ranks)
     ranks = 2 if kind == "p2p" else communicator.ranks
-    wire = None if payload is None or ranks is None else round(payload * wire_factor(kind, ranks))
+    wire = None if payload is None or not ranks else round(payload * wire_factor(kind, ranks))
     told = {
         "kind": COMM_KINDS.index(kind),
         "payload_bytes": payload,
         "wire_bytes": wire,
         **{name: words.setdefault(getattr(operation, name), len(words)) for name in _WORDS},
     }
-    return [_or_unknown(told[name] if name in told else getattr(operation, name)) for name in COLUMNS]
+    return [_held(told[name] if name in told else getattr(operation, name)) for name in COLUMNS]
 
 
 _WORDS = ("function", "algorithm", "protocol")
 
 
-def _or_unknown(value: int | None) -> int:
-    return UNKNOWN if value is None else value
+def _held(value: int | None) -> int:
+    """As a column holds it: what is not told, or is more than any that is true, is UNKNOWN."""
+    return UNKNOWN if value is None or not -_LARGEST <= value <= _LARGEST else value

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from shardprof.trace.files import Place
 from shardprof.trace.timeline.sorted_rows import RowStore, SortedRows
 from shardprof.trace.timeline.trace_text import Event, TraceText
-from shardprof.trace.timeline.unpacked import text_blocks
+from shardprof.trace.unpacked import text_blocks
 
 Track = tuple[str, str]
 """A process and a thread, as the trace calls them."""

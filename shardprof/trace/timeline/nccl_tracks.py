@@ -22,8 +22,8 @@ _MOST = 50_000
 def write_nccl(
     writer: TimelineWriter, process: int, operations: Operations, windows_ns: Sequence[tuple[int, int]]
 ) -> int:
-    """A slice an operation whose times are known: of those in the captured windows, and where there are none of the last
-    ones, before which so many were left out as comes back."""
+    """A slice an operation whose times are known, of those in the captured windows. Where there are none it is the last
+    operations; how many came before them is what comes back."""
     timed = np.flatnonzero((operations.begin_ns != UNKNOWN) & (operations.end_ns >= operations.begin_ns))
     rows = _inside(operations, timed, windows_ns) if windows_ns else timed[-_MOST:]
     for place in np.unique(operations.communicator[rows]).tolist():
