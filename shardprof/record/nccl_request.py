@@ -16,6 +16,7 @@ PLUGIN = "NCCL_PROFILER_PLUGIN"
 FOLDER, EVENTS = "SHARDPROF_NCCL_FOLDER", "SHARDPROF_NCCL_EVENTS"
 OFF, LOG, DEFAULT, PROXY = "off", "log", "plugin", "proxy"
 MODES = (DEFAULT, PROXY, LOG, OFF)
+LOG_WANTED = "the log was asked for"
 SINCE = (2, 26)
 """The first NCCL that has an interface which our plugin speaks."""
 _MOST_PATH_BYTES = 254
@@ -52,7 +53,7 @@ def ask(
 def _why_not(mode: str, plugin: str, other: str, version: tuple[int, ...]) -> str:
     """Why our plugin does not record; empty where it does."""
     if mode == LOG:
-        return "the log was asked for"
+        return LOG_WANTED
     if other != plugin:
         return f"{PLUGIN} is set to {other}"
     if version < SINCE:

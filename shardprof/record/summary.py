@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shardprof.record.inject import AGENT_LOG
+from shardprof.record.nccl_request import LOG_WANTED
 from shardprof.trace.live import live_ranks
 from shardprof.trace.schema import (
     HOST_FILE,
@@ -30,7 +31,7 @@ from shardprof.trace.schema import (
     write_whole,
 )
 from shardprof.trace.undisturbed import undisturbed
-from shardprof.words import plural
+from shardprof.words import numbers, plural
 
 R = TypeVar("R")
 MIN_STEPS = 5
@@ -89,9 +90,18 @@ def lines(run: RunFolder, record: RunRecord) -> Iterator[str]:
         captured = max(1, min(steps, record.plan.steps))
         first = max(0, min(steps, record.plan.first_step) - captured)
         yield f"the capture was to begin at step {record.plan.first_step}: try `--steps {first}:{first + captured}`"
+    yield from _nccl(ranks)
     if record.dropped_records:
         yield f"{plural(record.dropped_records, 'record')} lost: {'; '.join(_notes(ranks))}"
     yield f"next: shardprof report {_shown(run.root)}"
+
+
+def _nccl(ranks: list[RankRecord]) -> Iterator[str]:
+    """Where NCCL tells of itself by another way than was asked for."""
+    whys = {rank.rank: rank.nccl_setup.why for rank in ranks if rank.nccl_setup}
+    for why in dict.fromkeys(why for why in whys.values() if why and why != LOG_WANTED):
+        of_ranks = [rank for rank, told in whys.items() if told == why]
+        yield f"NCCL's plugin does not record on rank{'' if len(of_ranks) == 1 else 's'} {numbers(of_ranks)}: {why}"
 
 
 def _captured(ranks: list[RankRecord]) -> str:

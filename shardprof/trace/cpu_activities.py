@@ -111,8 +111,8 @@ def _collectives(events: Events, transfer_rows: Any, groups: GroupTable) -> Iter
 
 
 def _groups_of_threads(events: Events, taken: list[tuple[int, _Call]]) -> dict[int, ProcessGroup]:
-    """The group of which a thread runs all transfers: gloo has threads of its own for each group, so that it is also the
-    group of calls from C++, which are in no range. What is sent to one rank runs on the thread that calls."""
+    """The group of which a thread runs all transfers: gloo has threads of its own for each group, so that calls from
+    C++, which are in no range, have that group too. What is sent to one rank runs on the thread that calls."""
     found: dict[int, dict[str, ProcessGroup]] = defaultdict(dict)
     for row, call in taken:
         if call.group is not None and call.group.ranks is not None and call.kind != "p2p":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shardprof.record.beside.nccl_rings import NcclRings
 from shardprof.trace.collectives import UNKNOWN
 from shardprof.trace.importers import nccl_plugin
 from shardprof.trace.importers.nccl_plugin import PluginRecords
 from shardprof.trace.nccl import ring
+from shardprof.trace.nccl.operations import COLUMNS
 
 from .nccl_player import EVENTS
 
@@ -166,3 +170,26 @@ def test_a_ring_still_being_written_ends_at_the_record_that_is_not_whole(killed:
     records, tail = ring.take(view, writer_is_dead=True)
     assert tail == header["head"][0]
     assert len(records) == tail - 11
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32), st.integers(1, 400), st.sampled_from(["header", "tables", "slots", "ring", "anywhere"]))
+def test_no_damage_stops_a_reader(killed: Path, tmp_path: Path, seed: int, hits: int, where: str) -> None:
+    """Bytes of each part written over at random, all bits among them: something or nothing is read, never an error."""
+    chance = random.Random(seed)
+    (file,) = killed.glob("*.ring")
+    data = bytearray(file.read_bytes())
+    first, last = {
+        "header": (8, 600), "tables": (ring.FORMAT["strings_offset"], ring.FORMAT["in_flight_offset"]),
+        "slots": (ring.FORMAT["in_flight_offset"], ring.STATE_BYTES),
+        "ring": (ring.STATE_BYTES, ring.STATE_BYTES + 128 * 5000), "anywhere": (8, len(data)),
+    }[where]  # fmt: skip
+    for _ in range(hits):
+        place = chance.randrange(first, last - 8)
+        data[place : place + 8] = chance.choice([bytes(8), b"\xff" * 8, chance.randbytes(8)])
+    (tmp_path / "nccl.5.ring").write_bytes(data)
+    records = nccl_plugin.read(tmp_path, "5")
+    if records is not None:
+        told = records.operations
+        assert all(len(getattr(told, column)) == len(told) for column in COLUMNS)
+        assert (told.function < len(told.words)).all()

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from shardprof import cli
 from shardprof.errors import UnreadableTraceError
+from shardprof.trace import unpacked
 from shardprof.trace.run import load
 from shardprof.trace.schema import CounterRecord, Device, HostRecord, RankRecord, StepRecord, to_json, write_whole
-from shardprof.trace.timeline import sorted_rows, trace_text, unpacked, write_timeline
+from shardprof.trace.timeline import sorted_rows, trace_text, write_timeline
 from shardprof.trace.timeline.trace_text import TraceText
 from tests.conftest import BASE_NS, Trace, distributed_info
 

@@ -18,7 +18,7 @@ from shardprof.trace.classes import COMM_KINDS, comm_kind, wire_factor
 from shardprof.trace.collectives import UNKNOWN
 from shardprof.trace.events import Mask
 from shardprof.trace.nccl import ring
-from shardprof.trace.nccl.operations import Communicator, Operations, payload_bytes
+from shardprof.trace.nccl.operations import Communicator, Operations, held, payload_bytes
 from shardprof.trace.nccl.ring import Records, State
 
 RING, RECORDS, STATE = "nccl.{}.ring", "nccl.{}.records.gz", "nccl.{}.state.gz"
@@ -169,8 +169,8 @@ def _sizes(
         name, kind = strings[function], comm_kind(strings[function])
         payload = payload_bytes(name, count, strings[datatype], ranks)
         sharing = 2 if kind == "p2p" else ranks
-        wire = UNKNOWN if payload is None or sharing is None else round(payload * wire_factor(kind, sharing))
-        rows.append((COMM_KINDS.index(kind), UNKNOWN if payload is None else payload, wire))
+        wire = None if payload is None or not sharing else round(payload * wire_factor(kind, sharing))
+        rows.append((COMM_KINDS.index(kind), held(payload), held(wire)))
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)[which.reshape(-1)]
     return {"kind": table[:, 0], "payload_bytes": table[:, 1], "wire_bytes": table[:, 2]}
 

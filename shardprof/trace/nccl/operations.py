@@ -132,12 +132,12 @@ def _row(operation: Operation, communicator: Communicator, words: dict[str, int]
         "wire_bytes": wire,
         **{name: words.setdefault(getattr(operation, name), len(words)) for name in _WORDS},
     }
-    return [_held(told[name] if name in told else getattr(operation, name)) for name in COLUMNS]
+    return [held(told[name] if name in told else getattr(operation, name)) for name in COLUMNS]
 
 
 _WORDS = ("function", "algorithm", "protocol")
 
 
-def _held(value: int | None) -> int:
+def held(value: int | None) -> int:
     """As a column holds it: what is not told, or is more than any that is true, is UNKNOWN."""
     return UNKNOWN if value is None or not -_LARGEST <= value <= _LARGEST else value

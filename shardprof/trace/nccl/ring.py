@@ -25,6 +25,7 @@ COLLECTIVE, POINT_TO_POINT, CALL, PROXY, COMMUNICATOR_INIT, COMMUNICATOR_FINALIZ
 GRAPH_CAPTURED, COPY_ENGINE, INCOMPLETE, SENDS, FOREIGN = (1 << bit for bit in range(5))
 _LIVE, _HELD = 2, 3
 _THERE = 2
+_NEVER = 1 << 62
 
 
 def _type(parts: list[tuple[str, str, int]], size_bytes: int) -> np.dtype[Any]:
@@ -69,6 +70,8 @@ def take(data: bytes | memoryview, *, writer_is_dead: bool) -> tuple[Records, in
     """
     header = np.frombuffer(data, HEADER, 1)[0]
     head, tail = int(header["head"]), int(header["tail"])
+    if not tail <= head < _NEVER:  # damaged
+        head = tail = 0
     slots = np.frombuffer(data, OPERATION, FORMAT["ring_slots"], FORMAT["ring_offset"])
     places = np.arange(tail, min(head, tail + FORMAT["ring_slots"]), dtype=np.uint64)
     records = slots[places % np.uint64(FORMAT["ring_slots"])]
