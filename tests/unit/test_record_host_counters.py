@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -109,7 +110,8 @@ def test_a_rank_is_told_with_what_it_does(run: RunFolder, source: HostSource, tm
     enough = threading.Event()
     waiting = threading.Thread(target=enough.wait)
     waiting.start()
-    touched = bytearray(os.urandom(16 * MIB))
+    touched = mmap.mmap(-1, 16 * MIB)  # of no heap that has such memory already
+    touched.write(os.urandom(16 * MIB))
     with (tmp_path / "written").open("wb") as file:
         file.write(touched)
         file.flush()
