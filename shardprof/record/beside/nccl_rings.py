@@ -36,7 +36,7 @@ class NcclRings(BesideThread):
         for ring in self._rings():
             try:
                 do(ring)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, BufferError) as error:
                 self._failed.add(ring)
                 self._note(f"{ring.name} is not read any more: {error}")
 
@@ -47,32 +47,33 @@ class NcclRings(BesideThread):
 
 
 def _drain(file: Path) -> None:
-    from shardprof.trace.nccl import ring  # here: a job without NCCL needs nothing of it
-
+    """Keep what a process that runs has recorded since the last time."""
     with _mapped(file) as data:
-        if data is None:
-            return
-        records, tail = ring.take(data, writer_is_dead=False)
-        if len(records):
-            _append(file, records.tobytes())
-            ring.set_tail(data, tail)
-        del records
+        if data is not None:
+            _keep_records(file, data, ended=False)
 
 
 def _close(file: Path) -> None:
-    """Keep what is left of a process that has ended, which takes less room without the ring."""
-    from shardprof.trace.nccl import ring
+    """Keep all of a process that has ended, which takes less room without the ring."""
+    from shardprof.trace.nccl.ring import STATE_BYTES
 
     with _mapped(file) as data:
         if data is None:
             return
-        records, tail = ring.take(data, writer_is_dead=True)
-        if len(records):
-            _append(file, records.tobytes())
-        ring.set_tail(data, tail)
-        del records
-        _beside(file, "state").write_bytes(gzip.compress(data[: ring.STATE_BYTES], _LEVEL))
+        _keep_records(file, data, ended=True)
+        _beside(file, "state").write_bytes(gzip.compress(data[:STATE_BYTES], _LEVEL))
     file.unlink()
+
+
+def _keep_records(file: Path, data: memoryview, *, ended: bool) -> None:
+    """Each time a gzip member of its own: who is killed in the middle loses that one."""
+    from shardprof.trace.nccl import ring  # here: a job without NCCL needs nothing of it
+
+    records, tail = ring.take(data, writer_is_dead=ended)
+    if len(records):
+        with _beside(file, "records").open("ab") as kept:
+            kept.write(gzip.compress(records.tobytes(), _LEVEL))
+    ring.set_tail(data, tail)
 
 
 @contextlib.contextmanager
@@ -86,12 +87,6 @@ def _mapped(file: Path) -> Iterator[memoryview | None]:
             return
         with mmap.mmap(stream.fileno(), ring.RING_BYTES) as mapped, memoryview(mapped) as data:
             yield data if ring.is_ready(data) else None
-
-
-def _append(file: Path, data: bytes) -> None:
-    """Each time a gzip member of its own: who is killed in the middle loses that one."""
-    with _beside(file, "records").open("ab") as kept:
-        kept.write(gzip.compress(data, _LEVEL))
 
 
 def _beside(file: Path, what: str) -> Path:
