@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def main() -> int:
         return 1
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    checks: list[Callable[[], None]] = [tables_agree, one_rank, two_ranks]
+    checks: list[Callable[[], None]] = [tables_agree, one_rank, two_ranks, nccl_tells_the_same, nccl_costs]
     failed = 0
     for check in checks:
         try:
@@ -115,6 +116,39 @@ def two_ranks() -> None:
     for rank in told["ranks"]:
         have_gpu_counters(folder, rank)
     keep(folder)
+
+
+def nccl_tells_the_same() -> None:
+    """Each captured collective is found in NCCL's own account too, and lasts as long by both."""
+    import shardprof
+
+    run_ = shardprof.load([WORK / "two"])
+    setup = json.loads((WORK / "two/ranks/00000/rank.json").read_text())["nccl_setup"]
+    expect("why not the plugin", setup["why"], "")
+    captured, told = run_.collectives(), run_.nccl()
+    expect("collectives that NCCL does not tell of", captured["algorithm"].null_count(), 0)
+    expect("events that were lost", run_.result.nccl.lost if run_.result.nccl else None, {})
+    for rank in (0, 1):
+        kernels = captured.filter(captured["rank"] == rank)
+        first, last = kernels["begin_ns"].min(), kernels["end_ns"].max()
+        own = told.filter((told["rank"] == rank) & (told["end_ns"] > first) & (told["begin_ns"] < last))
+        lasted = (kernels["end_ns"] - kernels["begin_ns"]).median(), (own["end_ns"] - own["begin_ns"]).median()
+        print(f"        rank {rank}: {len(kernels)} kernels and {len(own)} operations, {lasted} ns in the median")
+        expect("median time of an operation", lasted[1], lasted[0], tolerance=0.05)
+
+
+def nccl_costs() -> None:
+    """What the plugin costs a step: the same training with it and without, by turns."""
+    job = ("torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", "bash", "-c", ONE_GPU)
+    steps: dict[str, list[float]] = {"plugin": [], "off": []}
+    for turn in range(6):
+        mode = ("plugin", "off")[turn % 2]
+        folder = WORK / f"cost-{turn}"
+        run(*record(folder, "--mode", "light", "--nccl", mode), *job)
+        lines = [json.loads(line) for line in (folder / "ranks/00000/steps.jsonl").read_text().splitlines()]
+        steps[mode] += [(line["end_ns"] - line["begin_ns"]) / 1e6 for line in lines[5:]]
+    medians = {mode: statistics.median(times) for mode, times in steps.items()}
+    print(f"        median step: {medians['plugin']:.2f} ms with the plugin, {medians['off']:.2f} ms without")
 
 
 def have_gpu_counters(folder: Path, rank: dict[str, Any]) -> None:
