@@ -74,9 +74,10 @@ format: setup ## rewrite the sources in the project's style
 demo: setup ## record and explain two real trainings, FSDP2 and DeepSpeed ZeRO-3
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m shardprof.study.demo
 
-bench: setup ## measure what reading and recording cost on this machine (half an hour, most of it HTA's)
+bench: setup $(NATIVE)/build.ninja ## measure what reading and recording cost on this machine (half an hour, most of it HTA's)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/reading_speed.py
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/recording_overhead.py --output benchmarks/results/recording_overhead.json
+	@cmake --build $(NATIVE) && PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/nccl_plugin_cost.py
 
 gpu-check: setup ## check on a GPU what can only be told there, and keep a small run in traces/
 	@$(BIN)/python tests/gpu/check.py

@@ -108,3 +108,15 @@ def test_a_folder_of_traces_stays_one(run: Path, tmp_path: Path) -> None:
     assert result.nccl is None
     assert result.summary is not None
     assert result.summary.steps is not None
+
+
+def test_a_dump_of_a_rank_that_stood_still_is_the_last_resort(run: Path) -> None:
+    for rank in (0, 1):
+        shutil.copy(DUMPS / f"rank{rank}.json", run / f"ranks/{rank:05d}/flight.json")
+    result = analyse(load([run]))
+    assert result.nccl is not None
+    assert result.nccl.source == "flight recorder"
+    write_logs(run, calls=1)
+    result = analyse(load([run]))
+    assert result.nccl is not None
+    assert result.nccl.source == "log"

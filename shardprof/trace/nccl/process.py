@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from shardprof.engine import Int64s
+from shardprof.errors import UnreadableTraceError
 from shardprof.trace.importers import nccl_plugin, nccl_records
 from shardprof.trace.nccl.logged import calls_of, read_log, with_transports
 from shardprof.trace.nccl.naming import named
 from shardprof.trace.nccl.operations import Operations
 from shardprof.trace.rank_of_file import rank_of_file
-from shardprof.trace.schema import RankRecord
+from shardprof.trace.schema import FLIGHT_FILE, RankRecord, RunFolder
 
 PLUGIN, LOG = "plugin", "log"
 _NONE: Int64s = np.empty(0, dtype=np.int64)
@@ -33,9 +34,8 @@ class NcclRecords:
 
 
 def read_process(folder: Path, record: RankRecord) -> NcclRecords | None:
-    """What a rank's process left in its node's `folder`; None where it left nothing."""
-    if not folder.is_dir():
-        return None
+    """What a rank's process left in its node's `folder`, else in a dump of torch's flight recorder; None where it left
+    nothing."""
     told = nccl_plugin.read(folder, str(record.pid))
     log = read_log(folder, record)
     if told is not None and len(told.operations):
@@ -46,11 +46,20 @@ def read_process(folder: Path, record: RankRecord) -> NcclRecords | None:
         operations, in_flight, lost = of_log, _NONE, {}
         known, source = operations.communicators, LOG
     else:
-        return None
+        return _flight(RunFolder(folder.parents[1]).rank(record.rank) / FLIGHT_FILE)
     communicators = named(known, record.rank, record.process_groups)
     return NcclRecords(
         source=source, operations=replace(operations, communicators=communicators), in_flight=in_flight, lost=lost
     )
+
+
+def _flight(file: Path) -> NcclRecords | None:
+    """The last calls of a rank that stood still when its watchdog looked."""
+    try:
+        told = read_file(file, None)
+    except (OSError, UnreadableTraceError):
+        return None
+    return told[1] if told and len(told[1].operations) else None
 
 
 def read_file(file: Path, rank_regex: re.Pattern[str] | None) -> tuple[int | None, NcclRecords] | None:
