@@ -30,13 +30,8 @@ def main() -> None:
 
 
 def _run(millions: int, threads: int) -> dict[str, float]:
-    command: list[str | Path] = [
-        BUILD / "tests" / "stress",
-        BUILD / "libshardprof_nccl.so",
-        str(millions),
-        str(threads),
-    ]
-    _, printed = measure(command, {})
+    program, plugin = BUILD / "tests" / "stress", BUILD / "libshardprof_nccl.so"
+    _, printed = measure([program, plugin, str(millions), str(threads)], {})
     line = _LINE.search(printed)
     assert line is not None, printed
     return {"ns_an_event": float(line[3]), "records": int(line[4]), "dropped": int(line[5])}
