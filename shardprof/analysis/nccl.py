@@ -16,7 +16,7 @@ from shardprof.analysis.result import Nccl, NcclCalls, Unfinished
 from shardprof.engine import Int64s
 from shardprof.trace.classes import COMM_KINDS, wire_factor
 from shardprof.trace.collectives import UNKNOWN
-from shardprof.trace.nccl.operations import Communicator, Operations
+from shardprof.trace.nccl.operations import Communicator, Operations, alike
 from shardprof.trace.nccl.process import NcclRecords, durations_ns
 from shardprof.trace.schema import ProcessGroup
 
@@ -189,10 +189,11 @@ def _together(a: _Calls, b: _Calls) -> _Calls:
 def _by_key(operations: Operations) -> Iterator[tuple[_Key, Int64s]]:
     """The rows of each key, in the order in which they came."""
     columns = ("communicator", "function", "kind", "payload_bytes", "algorithm", "protocol", "channels")
-    told = np.stack([getattr(operations, name) for name in columns], axis=1)
-    different, which = np.unique(told, axis=0, return_inverse=True)
-    order = np.argsort(which.reshape(-1), kind="stable")
-    bounds = np.searchsorted(which.reshape(-1)[order], np.arange(len(different) + 1))
+    told = [getattr(operations, name) for name in columns]
+    first, which = alike(told)
+    different = np.stack([column[first] for column in told], axis=1)
+    order = np.argsort(which, kind="stable")
+    bounds = np.searchsorted(which[order], np.arange(len(different) + 1))
     words = operations.words
     for i, (place, function, kind, payload, algorithm, protocol, channels) in enumerate(different.tolist()):
         identity = _identity(operations.communicators[place], place) if place != UNKNOWN else UNKNOWN

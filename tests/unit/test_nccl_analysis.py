@@ -253,3 +253,11 @@ def test_each_captured_collective_is_joined_to_its_operation(run: Path) -> None:
         assert len(of_rank) > 30
         assert of_rank["channels"].to_list() == [1 + i % 5 for i in range(len(of_rank))]
         assert set(of_rank["algorithm"].to_list()) == {"RING"}
+
+
+@given(st.lists(st.tuples(*[st.integers(-(2**62), 2**62)] * 3), max_size=30), st.integers(0, 4))
+def test_rows_that_are_alike_are_found(rows: list[tuple[int, int, int]], copies: int) -> None:
+    told = np.array(rows * (1 + copies), dtype=np.int64).reshape(-1, 3)
+    first, which = nccl.alike([told[:, i] for i in range(3)])
+    assert (told[first][which] == told).all()
+    assert len(first) == len(set(map(tuple, told.tolist())))

@@ -18,7 +18,7 @@ from shardprof.trace.classes import COMM_KINDS, comm_kind, wire_factor
 from shardprof.trace.collectives import UNKNOWN
 from shardprof.trace.events import Mask
 from shardprof.trace.nccl import ring
-from shardprof.trace.nccl.operations import Communicator, Operations, held, payload_bytes
+from shardprof.trace.nccl.operations import Communicator, Operations, alike, held, payload_bytes
 from shardprof.trace.nccl.ring import Records, State
 
 RING, RECORDS, STATE = "nccl.{}.ring", "nccl.{}.records.gz", "nccl.{}.state.gz"
@@ -161,17 +161,17 @@ def _sizes(
     records: Records, of_communicator: Int64s, communicators: list[Communicator], strings: tuple[str, ...]
 ) -> dict[str, Int64s]:
     """Kind, payload and wire bytes; the same few calls come again and again."""
-    said = np.stack([of_communicator, *(records[name].astype(np.int64) for name in ("function", "datatype", "count"))])
-    different, which = np.unique(said, axis=1, return_inverse=True)
+    said = [of_communicator, *(records[name].astype(np.int64) for name in ("function", "datatype", "count"))]
+    first, which = alike(said)
     rows = []
-    for place, function, datatype, count in different.T.tolist():
+    for place, function, datatype, count in np.stack([column[first] for column in said], axis=1).tolist():
         ranks = communicators[place].ranks if place != UNKNOWN else None
         name, kind = strings[function], comm_kind(strings[function])
         payload = payload_bytes(name, count, strings[datatype], ranks)
         sharing = 2 if kind == "p2p" else ranks
         wire = None if payload is None or not sharing else round(payload * wire_factor(kind, sharing))
         rows.append((COMM_KINDS.index(kind), held(payload), held(wire)))
-    table = np.array(rows, dtype=np.int64).reshape(-1, 3)[which.reshape(-1)]
+    table = np.array(rows, dtype=np.int64).reshape(-1, 3)[which]
     return {"kind": table[:, 0], "payload_bytes": table[:, 1], "wire_bytes": table[:, 2]}
 
 

@@ -110,6 +110,20 @@ def payload_bytes(function: str, count: int, datatype: str, ranks: int | None) -
     return count * element
 
 
+def alike(columns: Sequence[Int64s]) -> tuple[Int64s, Int64s]:
+    """Which rows are the same in all of the columns: the first row of each kind of row, and each row's kind. A training
+    of days has millions of rows and few kinds, so that the columns become one number a row, which is sorted once."""
+    ids = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        _, values = np.unique(column, return_inverse=True)
+        different = int(values.max(initial=0)) + 1
+        if int(ids.max(initial=0)) * different >= _LARGEST:
+            _, ids = np.unique(ids, return_inverse=True)
+        ids = ids * different + values.reshape(-1)
+    _, first, which = np.unique(ids, return_index=True, return_inverse=True)
+    return first, which.reshape(-1)
+
+
 def as_columns(operations: Sequence[Operation], communicators: Sequence[Communicator]) -> Operations:
     """The columns of some Operations. Where `payload_bytes` is not told it follows from count and element type."""
     words: dict[str, int] = {"": 0}
