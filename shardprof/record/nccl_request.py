@@ -10,6 +10,7 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from shardprof.record.nccl_places import is_ours, ring_folder
 from shardprof.trace.schema import NcclSetup
 
 PLUGIN = "NCCL_PROFILER_PLUGIN"
@@ -36,10 +37,13 @@ def ask(
     the end. `folder` is this node's, `plugin` the path of our plugin, `variables` the process's environment."""
     known = {**_of_files(variables), **variables}
     other = known.get(PLUGIN, plugin)
-    why = _why_not(mode, plugin, other, version)
     folder.mkdir(parents=True, exist_ok=True)
+    rings = ring_folder(folder)
+    why = _why_not(mode, plugin, other, version) or (
+        "" if is_ours(rings) else f"{rings} cannot be made, or is another's"
+    )
     if not why:
-        variables.update({PLUGIN: plugin, FOLDER: str(folder), EVENTS: str(_EVENTS[mode])})
+        variables.update({PLUGIN: plugin, FOLDER: str(rings), EVENTS: str(_EVENTS[mode])})
     log = _ask_for_log(folder, known, variables, calls=bool(why))
     return NcclSetup(
         version=".".join(map(str, version)),
