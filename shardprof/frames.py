@@ -184,6 +184,24 @@ class Run:
 
         return tables.nccl(self._run.ranks([]))
 
+    def nccl_proxies(self) -> pl.DataFrame:
+        """A row a channel of an operation that went over the network, of runs recorded with `--nccl proxy`.
+
+        rank, function, sequence   the operation, by its number among those of its function and communicator
+        communicator               String: the hash that NCCL's communicator has on all its ranks
+        channel, peer, sends       its channel, the other rank, whether this rank sends or receives
+        steps, chunk_bytes         in how many steps of at most how much
+        moved_bytes                what was handed to the network, or came from it
+        begin_ns, end_ns           when the proxy thread began and ended
+        gpu_wait_ns                all its steps together: for the GPU to fill a buffer or to take one
+        peer_wait_ns               for the other side to have room
+        network_wait_ns            for the network to send or to receive
+        """
+        _require("polars", extra="frames")
+        from shardprof import tables
+
+        return tables.nccl_proxies(self._run.ranks([]))
+
     def hta(self) -> TraceAnalysis:
         """HolisticTraceAnalysis' own `TraceAnalysis` of the same files, rank by rank (the extra `hta`).
 

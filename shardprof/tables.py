@@ -17,6 +17,7 @@ from shardprof.trace.counters import Float64s
 from shardprof.trace.importers.kineto import KinetoTrace
 from shardprof.trace.nccl.matching import match
 from shardprof.trace.nccl.operations import Operations
+from shardprof.trace.nccl.ring import SENDS, Records, State
 from shardprof.trace.run import RankTraces
 from shardprof.trace.schema import StepRecord
 
@@ -40,6 +41,10 @@ _WAY: dict[str, pl.DataType] = {
 _NCCL_NUMBERS = (
     "group_size", "sequence", "payload_bytes", "wire_bytes", "called_ns", "enqueued_ns", "begin_ns", "end_ns",
     "channels",
+)  # fmt: skip
+_PROXY_NUMBERS = (
+    "sequence", "channel", "peer", "steps", "chunk_bytes", "moved_bytes", "begin_ns", "end_ns", "gpu_wait_ns",
+    "peer_wait_ns", "network_wait_ns",
 )  # fmt: skip
 _TOTALS = tuple(field.name for field in dataclasses.fields(Total))
 _SHARES_OF_SPAN = ("busy", "idle", "compute", "comm", "exposed_comm")
@@ -116,6 +121,28 @@ def nccl(ranks: Iterable[RankTraces]) -> pl.DataFrame:
     }
     frames = [_nccl(rank.rank, told.operations) for rank in ranks if (told := rank.nccl())]
     return pl.concat([pl.DataFrame(schema=schema), *(frame.select(list(schema)) for frame in frames)])
+
+
+def nccl_proxies(ranks: Iterable[RankTraces]) -> pl.DataFrame:
+    """What NCCL's proxy threads did on ranks, a row a channel of an operation."""
+    schema = {
+        **{"rank": pl.Int64(), "function": pl.String(), "communicator": pl.String(), "sends": pl.Boolean()},
+        **dict.fromkeys(_PROXY_NUMBERS, pl.Int64()),
+    }
+    frames = [_proxies(rank.rank, *told) for rank in ranks if (told := rank.nccl_proxies())]
+    return pl.concat([pl.DataFrame(schema=schema), *(frame.select(list(schema)) for frame in frames)])
+
+
+def _proxies(rank: int, records: Records, state: State) -> pl.DataFrame:
+    hashes = {place: f"{told['hash']:#x}" for place, told in state.communicators.items()}
+    return pl.DataFrame(
+        {
+            "function": pl.Series([state.strings[i] or None for i in records["function"].tolist()], dtype=pl.String()),
+            "communicator": pl.Series(map(hashes.get, records["communicator"].tolist()), dtype=pl.String()),
+            "sends": (records["flags"] & SENDS) != 0,
+            **{name: records[name].astype(np.int64) for name in _PROXY_NUMBERS},
+        }
+    ).with_columns(pl.lit(rank, dtype=pl.Int64()).alias("rank"))
 
 
 def _events(rank: int, trace: KinetoTrace, dtypes: Mapping[str, pl.Categorical]) -> pl.DataFrame:

@@ -78,6 +78,7 @@ void* begin_point_to_point(void* context, const Event& event) {
                        .datatype = p2p.datatype};
   // Version 3 does not tell the channels, and NCCL 2.28's way of serving version 4 leaves them unset.
   if constexpr (has_calls<Event>) facts.channels = p2p.nChannels;
+  facts.runs_in_no_channel = p2p.peer == event.rank;  // a copy in the kernel, of which no channel is told
   return recorder()->begin_operation(communicator_of(context, event, p2p), facts, event.parentObj);
 }
 
@@ -122,7 +123,10 @@ void* begin_proxy(void* context, void* operation, const abi::ProxyOp& proxy) {
   return recorder()->begin_proxy(communicator_of(context), facts, operation);
 }
 
-// What only some versions have; not groups and launches, which NCCL tells of wherever it tells of what is inside them.
+// NCCL 2.26 and 2.27 tell of nothing inside a group that was given no handle. Nothing is kept of groups themselves.
+void* group_handle() { return Handle{.what = Handle::What::group}.pack(); }
+
+// What only some versions have; not groups of calls and launches, which NCCL tells of because of what is inside them.
 template <typename Event>
 void* begin_newer([[maybe_unused]] void* context, [[maybe_unused]] const Event& event) {
   if constexpr (has_calls<Event>) {
@@ -142,6 +146,8 @@ void* begin(void* context, const Event& event) {
       return begin_collective(context, event);
     case abi::point_to_point:
       return begin_point_to_point(context, event);
+    case abi::group:
+      return group_handle();
     case abi::kernel_channel:
       return begin_channel(event);
     case abi::proxy_op:

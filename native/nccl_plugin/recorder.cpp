@@ -39,7 +39,7 @@ void keep_last(std::atomic<uint64_t>& time, uint64_t seen) {
 }  // namespace
 
 Recorder::Recorder(RingFile& file, uint32_t events)
-    : file_(file), events_(events), slots_(file), strings_(file), communicators_(file) {}
+    : file_(file), events_(events), pid_(getpid()), slots_(file), strings_(file), communicators_(file) {}
 
 Recorder* Recorder::of_process(uint32_t interface) {
   static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
@@ -130,7 +130,8 @@ void* Recorder::begin_operation(uint16_t communicator, const OperationFacts& fac
   if (slot == nullptr) return nullptr;
   ask_call(slot->record.operation, slot->record.flags, call);
   slot->record.operation.enqueue_begin_ns = now_ns();
-  const bool timed = (events_ & abi::kernel_channel) != 0 && (facts.flags & copy_engine) == 0;
+  const bool timed =
+      (events_ & abi::kernel_channel) != 0 && (facts.flags & copy_engine) == 0 && !facts.runs_in_no_channel;
   Slots::start(*slot, static_cast<uint16_t>(1 + (timed ? facts.channels : 0)), timed && facts.channels == 0);
   return handle.pack();
 }
@@ -181,7 +182,9 @@ void Recorder::channel_ended(void* channel, uint64_t gpu_ns) {
 
 void* Recorder::begin_proxy(uint16_t communicator, const ProxyFacts& facts, void* operation) {
   Handle handle;
-  InFlight* slot = begin(Handle::What::proxy, handle, communicator, {.kind = Kind::proxy});
+  // One for another process has that one's context.
+  const bool is_own = facts.pid == pid_;
+  InFlight* slot = begin(Handle::What::proxy, handle, is_own ? communicator : no_communicator, {.kind = Kind::proxy});
   if (slot == nullptr) return nullptr;
   Record& record = slot->record;
   record.proxy = {};
@@ -193,9 +196,9 @@ void* Recorder::begin_proxy(uint16_t communicator, const ProxyFacts& facts, void
   record.proxy.channel = facts.channel;
   if (facts.sends) record.flags |= sends;
   steps_[handle.slot] = {};
-  const Handle parent = facts.pid == getpid() ? Handle::unpack(operation) : Handle{};
+  const Handle parent = is_own ? Handle::unpack(operation) : Handle{};
   InFlight* owner = parent.what == Handle::What::operation ? slots_.find(parent) : nullptr;
-  if (facts.pid != getpid()) record.flags |= foreign;
+  if (!is_own) record.flags |= foreign;
   if (owner != nullptr && Slots::wait_for_more(*owner, parent)) {
     record.function = owner->record.function;
     record.proxy.sequence = owner->record.operation.sequence;
@@ -248,6 +251,7 @@ void Recorder::end(void* handle) {
       return end_proxy(known);
     case Handle::What::step:
       return close_step(known, StepState::none, 0);
+    case Handle::What::group:
     case Handle::What::none:
       return;
   }

@@ -17,6 +17,7 @@ struct OperationFacts {
   uint8_t flags = 0;
   uint8_t channels = 0;
   uint8_t warps = 0;
+  bool runs_in_no_channel = false;
   int root_or_peer = 0;
   uint64_t sequence = 0;
   uint64_t count = 0;
@@ -92,6 +93,7 @@ class Recorder {
 
   RingFile& file_;
   uint32_t events_;
+  int pid_;  // asking for it enters the kernel
   Slots slots_;
   StringTable strings_;
   CommunicatorTable communicators_;

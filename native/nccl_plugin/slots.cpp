@@ -12,7 +12,7 @@ constexpr int open_shift = 23;
 constexpr int phase_shift = 16;
 constexpr uint64_t most_ends = 0xffff;
 
-constexpr uint32_t most_tried = 256;
+constexpr uint32_t most_tried = 128;
 
 constexpr int slot_bits = 12;
 constexpr int step_bits = 3;
@@ -113,7 +113,7 @@ Phase Slots::phase_of(uint32_t place) const {
 
 InFlight* Slots::own(uint32_t place) {
   InFlight& slot = file_.in_flight()[place];
-  if (phase_of(place) != Phase::free && !give_up(slot)) return nullptr;
+  if (phase_of(place) != Phase::free && !give_up(slot, false)) return nullptr;
   uint64_t word = slot.state.load(std::memory_order_acquire);
   const State free = State::of(word);
   if (free.phase != Phase::free) return nullptr;
@@ -171,19 +171,19 @@ void Slots::give_up_all_of(uint16_t communicator) {
     const Phase phase = State::of(slot.state.load(std::memory_order_acquire)).phase;
     const bool runs = phase == Phase::live || phase == Phase::held;
     if (runs && std::atomic_ref(slot.record.communicator).load(std::memory_order_relaxed) == communicator) {
-      give_up(slot);
+      give_up(slot, true);
     }
   }
 }
 
-bool Slots::give_up(InFlight& slot) {
+bool Slots::give_up(InFlight& slot, bool communicator_ends) {
   uint64_t word = slot.state.load(std::memory_order_acquire);
   State state = State::of(word);
   if (state.phase != Phase::live && state.phase != Phase::held) return false;
   const bool incomplete_then = state.phase == Phase::live;
   state.phase = Phase::owned;
   if (!slot.state.compare_exchange_strong(word, state.word(), std::memory_order_acq_rel)) return false;
-  if (incomplete_then) file_.header().evicted.fetch_add(1, std::memory_order_relaxed);
+  if (incomplete_then && !communicator_ends) file_.header().evicted.fetch_add(1, std::memory_order_relaxed);
   complete(slot, incomplete_then ? incomplete : 0);
   return true;
 }

@@ -17,7 +17,7 @@ inline void* as_address(uint64_t number) {
 
 // What NCCL keeps as `void*`; 0 is none.
 struct Handle {
-  enum class What : uint8_t { none = 0, operation = 1, call = 2, channel = 3, proxy = 4, step = 5 };
+  enum class What : uint8_t { none = 0, operation = 1, call = 2, channel = 3, proxy = 4, step = 5, group = 6 };
 
   What what = What::none;
   uint32_t generation = 0;
@@ -58,7 +58,7 @@ class Slots {
   [[nodiscard]] Phase phase_of(uint32_t place) const;
   InFlight* own(uint32_t place);
   void complete(InFlight& slot, uint8_t flags);
-  bool give_up(InFlight& slot);
+  bool give_up(InFlight& slot, bool communicator_ends);
 
   RingFile& file_;
   std::atomic<uint32_t> next_{0};

@@ -16,6 +16,7 @@ from shardprof.analysis.result import Nccl, NcclCalls, Unfinished
 from shardprof.engine import Int64s
 from shardprof.trace.classes import COMM_KINDS, wire_factor
 from shardprof.trace.collectives import UNKNOWN
+from shardprof.trace.events import Mask
 from shardprof.trace.nccl.operations import Communicator, Operations, alike
 from shardprof.trace.nccl.process import NcclRecords, durations_ns
 from shardprof.trace.schema import ProcessGroup
@@ -23,6 +24,7 @@ from shardprof.trace.schema import ProcessGroup
 _MOST_KEPT = 4096
 _MOST_SHARED = 512
 _MOST_UNFINISHED = 20
+_ONE_KERNEL_NS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,9 @@ class NcclTable:
         for place, communicator in enumerate(operations.communicators):
             self._join(rank, _identity(communicator, place), communicator, groups.get(place))
         times_ns = durations_ns(operations)
+        alone = _ran_alone(operations)
         for key, rows in _by_key(operations):
-            self._take(key, operations.sequence[rows], times_ns[rows])
+            self._take(key, operations.sequence[rows], times_ns[rows], alone[rows])
         self._note_unfinished(rank, records)
 
     def result(self, process_groups: Sequence[ProcessGroup]) -> Nccl | None:
@@ -102,12 +105,14 @@ class NcclTable:
         if name:
             known.told[name] += 1
 
-    def _take(self, key: _Key, sequence: Int64s, times_ns: Int64s) -> None:
+    def _take(self, key: _Key, sequence: Int64s, times_ns: Int64s, alone: Mask) -> None:
         calls = self._calls[key]
         calls.calls = max(calls.calls, len(times_ns))
-        timed = times_ns >= 0
-        sequence, times_ns = sequence[timed], times_ns[timed]
-        calls.times_ns.append(_thinned(times_ns, _MOST_KEPT))
+        calls.times_ns.append(_thinned(times_ns[times_ns >= 0], _MOST_KEPT))
+        rated = (times_ns >= 0) & alone
+        sequence, times_ns = sequence[rated], times_ns[rated]
+        if key.kind == "p2p":  # they have no number: each counts for itself
+            sequence = np.arange(len(times_ns)) + len(calls.shortest_ns)
         stride = _stride(len(times_ns), _MOST_SHARED)
         shared = sequence % stride == 0
         for number, time_ns in zip(sequence[shared].tolist(), times_ns[shared].tolist(), strict=True):
@@ -132,13 +137,13 @@ class NcclTable:
         ranks: dict[tuple[int, int, str, int], list[int]] = defaultdict(list)
         for identity, sequence, rank, function, payload in sorted(self._unfinished):
             ranks[identity, sequence, function, payload].append(rank)
-        for (identity, sequence, function, payload), of_call in list(ranks.items())[:_MOST_UNFINISHED]:
+        for (identity, sequence, function, payload), of_call in list(ranks.items())[-_MOST_UNFINISHED:]:
             yield Unfinished(
                 function=function,
                 group=names.get(identity, ""),
-                sequence=sequence,
+                sequence=_known(sequence),
                 payload_bytes=_known(payload),
-                ranks=tuple(of_call),
+                ranks=tuple(sorted(set(of_call))),
             )
 
     def _row(self, key: _Key, calls: _Calls, names: Mapping[int, str]) -> NcclCalls:
@@ -199,6 +204,20 @@ def _by_key(operations: Operations) -> Iterator[tuple[_Key, Int64s]]:
         identity = _identity(operations.communicators[place], place) if place != UNKNOWN else UNKNOWN
         key = _Key(identity, words[function], COMM_KINDS[kind], payload, words[algorithm], words[protocol], channels)
         yield key, order[bounds[i] : bounds[i + 1]]
+
+
+def _ran_alone(operations: Operations) -> Mask:
+    """Which operations did not share their kernel: a channel tells one begin and one end for all that it was given at
+    once, so that each of these seems to last as long as all together."""
+    order = np.lexsort((operations.end_ns, operations.begin_ns, operations.communicator))
+    begin_ns, end_ns = operations.begin_ns[order], operations.end_ns[order]
+    near = np.diff(operations.communicator[order]) == 0
+    near &= (np.diff(begin_ns) <= _ONE_KERNEL_NS) & (np.abs(np.diff(end_ns)) <= _ONE_KERNEL_NS)
+    near &= begin_ns[1:] < end_ns[:-1]
+    shared = np.zeros(len(order), dtype=np.bool_)
+    shared[order[1:]] |= near
+    shared[order[:-1]] |= near
+    return ~shared
 
 
 def _identity(communicator: Communicator, place: int) -> int:

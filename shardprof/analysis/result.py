@@ -180,11 +180,12 @@ class NcclCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """A call that had begun on these ranks and was not over when they were last heard of."""
+    """A call that had begun on these ranks and was not over when they were last heard of. Sends and receives have no
+    `sequence`."""
 
     function: str
     group: str
-    sequence: int
+    sequence: int | None
     payload_bytes: int | None
     ranks: tuple[int, ...]
 

@@ -73,7 +73,10 @@ def _ask_for_log(folder: Path, known: dict[str, str], variables: MutableMapping[
     """Have NCCL's log written to files, calls too where nothing else tells of them; the name of the files, or where
     the user's own setting sends it."""
     file = str(folder / "nccl.%h.%p.log")
-    if _LOG_LEVEL in known and known.get(_LOG_FILE) != file:
+    of_this_run = known.get(_LOG_FILE, "").startswith(
+        f"{folder.parent}/"
+    )  # a launcher on another node hands its own on
+    if _LOG_LEVEL in known and not of_this_run:
         return known.get(_LOG_FILE, "")
     parts = "INIT,ENV,GRAPH,COLL,TUNING" if calls else "INIT,ENV,GRAPH"
     variables.update({_LOG_LEVEL: "INFO", _LOG_FILE: file})

@@ -14,6 +14,7 @@ _LOST = {
     "unslotted": "found no place to be in flight in",
     "evicted": "gave up their place before their end was seen",
     "stale": "came too late for what they belong to",
+    "beyond": "came after those that a report holds",
     "untabled": "name a string or communicator for which there was no room",
 }
 
@@ -65,7 +66,8 @@ def lost_words(nccl: Nccl) -> str:
 
 def _unfinished(call: Unfinished) -> str:
     group = f" in {call.group}" if call.group else ""
-    what = f"{call.function} number {call.sequence}{group}"
+    number = "" if call.sequence is None else f" number {call.sequence}"
+    what = f"{call.function}{number}{group}"
     payload = "" if call.payload_bytes is None else f", {size(call.payload_bytes)},"
     return f"{what}{payload} had begun on rank{'' if len(call.ranks) == 1 else 's'} {numbers(call.ranks)} and not ended"
 

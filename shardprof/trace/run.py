@@ -45,6 +45,7 @@ from shardprof.words import numbers
 if TYPE_CHECKING:
     from shardprof.trace.importers.kineto import KinetoTrace
     from shardprof.trace.nccl.process import NcclRecords
+    from shardprof.trace.nccl.ring import Records, State
 
 RUNS_FOLDER = Path("shardprof-runs")
 
@@ -75,6 +76,14 @@ class RankTraces:
         from shardprof.trace.nccl.process import read_process  # with NumPy, see _read_traces
 
         return read_process(self.nccl_folder, self.record)
+
+    def nccl_proxies(self) -> tuple[Records, State] | None:
+        """What NCCL's proxy threads did, read at each call; None where that was not asked for."""
+        if self.record is None or self.nccl_folder is None or not self.nccl_folder.is_dir():
+            return None
+        from shardprof.trace.importers.nccl_plugin import read_proxies  # with NumPy, see _read_traces
+
+        return read_proxies(self.nccl_folder, str(self.record.pid))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ class Planted:
     algorithm: str = "RING"
     protocol: str = "SIMPLE"
     channels: int = 4
+    kind: int = ring.COLLECTIVE
+    flags: int = 0
 
 
 def plant(folder: Path, pid: int, communicators: list[tuple[int, int, int]], calls: list[Planted]) -> Path:
@@ -65,10 +67,12 @@ def plant(folder: Path, pid: int, communicators: list[tuple[int, int, int]], cal
 
 def _record(call: Planted, names: list[str], place: int) -> dict[str, int]:
     told = {
-        "kind": ring.COLLECTIVE, "communicator": place, "function": names.index(call.function),
+        "kind": call.kind, "flags": call.flags, "communicator": place, "function": names.index(call.function),
         "datatype": names.index(call.datatype), "algorithm": names.index(call.algorithm),
         "protocol": names.index(call.protocol), "channels": call.channels, "warps": 16, "sequence": call.sequence,
-        "count": call.count, "enqueue_begin_ns": call.begin_ns - 5000, "enqueue_end_ns": call.begin_ns - 4000,
+        "count": call.count,
+        "call_begin_ns": call.begin_ns - 6000, "enqueue_begin_ns": call.begin_ns - 5000,
+        "enqueue_end_ns": call.begin_ns - 4000,
         "host_begin_ns": call.begin_ns + 900, "gpu_begin_ns": call.begin_ns - GPU_CLOCK_BEHIND_NS,
     }  # fmt: skip
     if call.end_ns is not None:

@@ -261,3 +261,14 @@ def test_rows_that_are_alike_are_found(rows: list[tuple[int, int, int]], copies:
     first, which = nccl.alike([told[:, i] for i in range(3)])
     assert (told[first][which] == told).all()
     assert len(first) == len(set(map(tuple, told.tolist())))
+
+
+def test_calls_that_share_a_kernel_have_no_bandwidth() -> None:
+    """Two gathers that NCCL put into one kernel seem to last as long as both; a third one ran alone."""
+    told = [operation(0, 9000, sequence=0), operation(200, 8900, sequence=1), operation(50_000, 4000, sequence=2)]
+    table = NcclTable()
+    table.add_rank(0, records(told, [Communicator(hash=5, rank=0, ranks=2)]), {})
+    result = table.result([])
+    assert result is not None
+    (row,) = result.calls
+    assert (row.calls, row.median_ns, row.transfer_ns) == (3, 8900, 4000)

@@ -25,6 +25,7 @@ from shardprof.trace.nccl import ring
 from shardprof.trace.nccl.operations import COLUMNS
 
 from .nccl_player import EVENTS
+from .planted_rings import Planted, plant
 
 PLAYER = Path(__file__).with_name("nccl_player.py")
 PLAYED = 2000
@@ -193,3 +194,52 @@ def test_no_damage_stops_a_reader(killed: Path, tmp_path: Path, seed: int, hits:
         told = records.operations
         assert all(len(getattr(told, column)) == len(told) for column in COLUMNS)
         assert (told.function < len(told.words)).all()
+
+
+def test_what_was_cut_off_with_its_communicator_never_ended(tmp_path: Path) -> None:
+    given_up = Planted(
+        function="AllReduce", count=1, sequence=3, begin_ns=10**18, end_ns=10**18 + 9, flags=ring.INCOMPLETE
+    )
+    done = Planted(function="AllReduce", count=1, sequence=2, begin_ns=10**18, end_ns=10**18 + 9)
+    plant(tmp_path, 5, [(1, 0, 2)], [done, given_up])
+    assert only(tmp_path).in_flight.tolist() == [1]
+
+
+def test_a_call_that_never_comes_as_an_operation_is_told_as_a_call(tmp_path: Path) -> None:
+    """As NCCL does with broadcasts and symmetric kernels; other calls are there as what they asked for."""
+    facts = {"count": 1, "sequence": 0, "begin_ns": 10**18, "end_ns": 10**18 + 9}
+    calls = [
+        Planted(function="Broadcast", kind=ring.CALL, **facts), Planted(function="AllGather", kind=ring.CALL, **facts),
+        Planted(function="AllGather", **facts),
+    ]  # fmt: skip
+    plant(tmp_path, 5, [(1, 0, 2)], calls)
+    told = only(tmp_path).operations
+    assert [told.words[i] for i in told.function.tolist()] == ["Broadcast", "AllGather"]
+    assert told.called_ns[0] == 10**18 - 6000
+    assert told.sequence.tolist() == [UNKNOWN, 0]
+
+
+def test_what_proxies_did_is_read(tmp_path: Path) -> None:
+    file = plant(
+        tmp_path, 5, [(1, 0, 2)], [Planted(function="Send", count=1, sequence=0, begin_ns=10**18, end_ns=10**18 + 2)]
+    )
+    data = bytearray(file.read_bytes())
+    record = np.frombuffer(data, ring.PROXY_OPERATION, 2, ring.FORMAT["ring_offset"])[1:]
+    for name, value in {"stamp": 2, "kind": ring.PROXY, "flags": ring.SENDS, "moved_bytes": 77, "peer": 1}.items():
+        record[name] = value
+    np.frombuffer(data, ring.HEADER, 1)["head"] = 2
+    file.write_bytes(data)
+    told = nccl_plugin.read_proxies(tmp_path, "5")
+    assert told is not None
+    assert (told[0]["moved_bytes"].tolist(), told[0]["peer"].tolist()) == ([77], [1])
+    assert len(only(tmp_path).operations) == 1
+
+
+def test_what_is_kept_while_a_ring_is_read_counts_once(killed: Path, tmp_path: Path) -> None:
+    """A recorder that was killed after it had kept records and before it gave their places back."""
+    (file,) = killed.glob("*.ring")
+    (tmp_path / file.name).write_bytes(file.read_bytes())
+    records, _ = ring.take(file.read_bytes(), writer_is_dead=True)
+    kept = tmp_path / file.name.replace(".ring", ".records.gz")
+    kept.write_bytes(gzip.compress(records[:1500].tobytes()))
+    assert only(tmp_path).operations.sequence.tolist() == list(range(PLAYED))

@@ -107,7 +107,15 @@ class FakeNccl {
     return start(event);
   }
 
+  // Before version 5 NCCL tells of what is in a group only where the group was given a handle.
+  bool tells_of_groups() {
+    void* group = begin_other(abi::group);
+    stop(group);
+    return version >= 5 || group != nullptr;
+  }
+
   void* begin_collective(const Collective& what, void* parent = nullptr) {
+    if (!tells_of_groups()) return nullptr;
     Event event = blank(abi::collective, parent);
     auto& coll = event.coll;
     if constexpr (version == 3) {
@@ -129,6 +137,7 @@ class FakeNccl {
   }
 
   void* begin_point_to_point(const char* function, int peer, size_t count, uint8_t channels) {
+    if (!tells_of_groups()) return nullptr;
     Event event = blank(abi::point_to_point, nullptr);
     auto& p2p = event.p2p;
     if constexpr (version == 3) {

@@ -29,6 +29,7 @@ class Scripts {
     channels_may_end_before_the_enqueue_does();
     one_without_known_channels_is_held();
     a_point_to_point();
+    a_send_to_oneself_is_over_at_once();
     calls_and_graphs();
     copy_engines();
     proxies_and_their_steps();
@@ -163,6 +164,15 @@ class Scripts {
     CHECK(found[0].operation.gpu_end_ns == (has_times ? 201 : 0));
   }
 
+  // It runs in no channel: nothing but its enqueue is ever told.
+  void a_send_to_oneself_is_over_at_once() {
+    const int before = reader_.in_flight();
+    nccl_.stop(nccl_.begin_point_to_point("Send", 0, 7, 2));
+    const std::vector<Seen> found = of_kind(reader_.take(), Kind::point_to_point);
+    if (CHECK(found.size() == 1)) CHECK(found[0].flags == 0 && found[0].operation.root_or_peer == 0);
+    CHECK(reader_.in_flight() <= before);
+  }
+
   void calls_and_graphs() {
     if constexpr (version >= 5) {
       void* call = nccl_.begin_call({.sequence = 1, .count = 55});
@@ -266,7 +276,7 @@ class Scripts {
   }
 
   void what_nobody_asked_for_gets_no_handle() {
-    for (const uint32_t type : {1U << 0, 1U << 5, 1U << 7, 1U << 8, 1U << 11, 1U << 13, 1U << 14, 1U << 30, 0U, 3U}) {
+    for (const uint32_t type : {1U << 5, 1U << 7, 1U << 8, 1U << 11, 1U << 13, 1U << 14, 1U << 30, 0U, 3U}) {
       CHECK(nccl_.begin_other(version < 5 ? type & 0xff : type) == nullptr);
     }
     CHECK(reader_.take().empty());

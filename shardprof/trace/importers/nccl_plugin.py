@@ -25,13 +25,15 @@ RING, RECORDS, STATE = "nccl.{}.ring", "nccl.{}.records.gz", "nccl.{}.state.gz"
 """The names of a process's files, by its id."""
 
 _BLOCK_BYTES = ring.RECORD_BYTES << 15
-_MOST_RECORDS = 1 << 27
+_MOST_RECORDS = 1 << 25
+_MOST_BYTES = 1 << 40
+_MOST_PROXIES = 1 << 22
 _WHILE_NS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecords:
-    """Of one process. `in_flight` are the rows of `operations` that had not ended; `captured` those of CUDA graphs.
+    """Of one process. `in_flight` are the rows of `operations` that never ended; `captured` those of CUDA graphs.
     `lost` counts, by what became of them, the events that no record holds whole. `timer_residual_ns` is the median of
     what remains between the GPU's timer and the host's clock, None without GPU times."""
 
@@ -49,17 +51,38 @@ def processes(folder: Path) -> list[str]:
 
 
 def read(folder: Path, process: str) -> PluginRecords | None:
-    """What a process left; None where that is nothing that can be read. A process that still runs may go on writing."""
-    kept = [records[_is_operation(records)] for records in _kept(folder / RECORDS.format(process))]
+    """What a process left; None where that is nothing that can be read. A process that still runs may go on writing,
+    and its recorder taking: the ring comes first, and what was kept meanwhile counts once."""
     state = _state(folder, process)
     if state is None:
         return None
     data, has_ring = state
     rest = ring.take(data, writer_is_dead=True)[0] if has_ring else np.empty(0, ring.OPERATION)
+    kept: list[Records] = []
+    rows, last_stamp, beyond = 0, 0, 0
+    for block in _kept(folder / RECORDS.format(process)):
+        fresh = block[(block["stamp"] > last_stamp) & _is_told(block)]
+        last_stamp = int(block["stamp"].max(initial=last_stamp))
+        if rows < _MOST_RECORDS:
+            kept.append(fresh)
+            rows += len(fresh)
+        else:
+            beyond += len(fresh)
     told = ring.read_state(data)
-    in_flight = told.in_flight[_is_operation(told.in_flight)]
-    records = np.concatenate([*kept, rest[_is_operation(rest)], in_flight])
-    return _as_operations(records, len(in_flight), told)
+    kept += [rest[(rest["stamp"] > last_stamp) & _is_told(rest)], told.in_flight[_is_told(told.in_flight)]]
+    return _as_operations(_with_lone_calls(np.concatenate(kept)), told, beyond)
+
+
+def read_proxies(folder: Path, process: str) -> tuple[Records, State] | None:
+    """What the proxy threads did for each channel of an operation, where that was asked for; None like `read`."""
+    state = _state(folder, process)
+    if state is None:
+        return None
+    data, has_ring = state
+    rest = ring.take(data, writer_is_dead=True)[0] if has_ring else np.empty(0, ring.OPERATION)
+    parts = [part[part["kind"] == ring.PROXY] for part in (*_kept(folder / RECORDS.format(process)), rest)]
+    records = np.concatenate([part.view(ring.PROXY_OPERATION) for part in parts])[-_MOST_PROXIES:]
+    return records, ring.read_state(data)
 
 
 def _state(folder: Path, process: str) -> tuple[bytes, bool] | None:
@@ -81,7 +104,7 @@ def _kept(file: Path) -> Iterator[Records]:
     """The records that were taken out of the ring; of a damaged file those before the damage."""
     rest, count = b"", 0
     try:
-        for block in _unzipped(file, _MOST_RECORDS * ring.RECORD_BYTES):
+        for block in _unzipped(file, _MOST_BYTES):
             data = rest + block
             whole = len(data) // ring.RECORD_BYTES
             yield np.frombuffer(data, ring.OPERATION, whole)
@@ -107,12 +130,30 @@ def _unzipped(file: Path, most_bytes: int) -> Iterator[bytes]:
                 inflater = zlib.decompressobj(wbits=31)
 
 
-def _is_operation(records: Records) -> Mask:
-    found: Mask = np.isin(records["kind"], (ring.COLLECTIVE, ring.POINT_TO_POINT))
+def _is_told(records: Records) -> Mask:
+    """Operations, and the calls that asked for them."""
+    found: Mask = np.isin(records["kind"], (ring.COLLECTIVE, ring.POINT_TO_POINT, ring.CALL))
     return found
 
 
-def _as_operations(records: Records, in_flight: int, state: State) -> PluginRecords:
+def _with_lone_calls(records: Records) -> Records:
+    """The operations, and of the calls those of functions that never came as operations of their communicator: newer
+    NCCL tells no more than the call of broadcasts and of symmetric kernels."""
+    places = records["communicator"].astype(np.int64) << 8 | records["function"]
+    is_call = records["kind"] == ring.CALL
+    found: Records = records[~is_call | ~np.isin(places, places[~is_call])]
+    return found
+
+
+def _never_ended(records: Records) -> Mask:
+    """What was in flight to the end, or when its communicator was destroyed."""
+    incomplete = (records["flags"] & ring.INCOMPLETE) != 0
+    found: Mask = incomplete & (records["kind"] != ring.CALL)
+    found &= (records["channels"] == 0) | (records["channels_ended"] < records["channels"])
+    return found
+
+
+def _as_operations(records: Records, state: State, beyond: int) -> PluginRecords:
     places = sorted(state.communicators)
     communicators = [_communicator(state.communicators[place]) for place in places]
     index = np.full(1 << 16, UNKNOWN, dtype=np.int64)
@@ -128,7 +169,7 @@ def _as_operations(records: Records, in_flight: int, state: State) -> PluginReco
         algorithm=records["algorithm"].astype(np.int64),
         protocol=records["protocol"].astype(np.int64),
         channels=_known(records["channels"]),
-        sequence=records["sequence"].astype(np.int64),
+        sequence=np.where(records["kind"] == ring.COLLECTIVE, records["sequence"].astype(np.int64), UNKNOWN),
         peer=records["root_or_peer"].astype(np.int64),
         called_ns=_known(records["call_begin_ns"]),
         enqueued_ns=_known(records["enqueue_begin_ns"]),
@@ -138,9 +179,10 @@ def _as_operations(records: Records, in_flight: int, state: State) -> PluginReco
         communicators=tuple(communicators),
     )
     lost = {name: state.counters[name] for name in ("dropped", "unslotted", "evicted", "stale", "untabled")}
+    lost["beyond"] = beyond
     return PluginRecords(
         operations=operations,
-        in_flight=np.arange(len(records) - in_flight, len(records)),
+        in_flight=np.flatnonzero(_never_ended(records)),
         captured=np.flatnonzero(records["flags"] & ring.GRAPH_CAPTURED),
         lost={name: count for name, count in lost.items() if count},
         timer_residual_ns=residual_ns,

@@ -49,7 +49,7 @@ IN_FLIGHT = _type(FORMAT["in_flight"], FORMAT["in_flight_bytes"])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What a file holds beside its ring: counters by name, strings and communicators by their places, and what was in
-    flight as records of their own."""
+    flight as records of their own: INCOMPLETE where it is known not to be over."""
 
     counters: dict[str, int]
     strings: tuple[str, ...]
@@ -74,8 +74,9 @@ def take(data: bytes | memoryview, *, writer_is_dead: bool) -> tuple[Records, in
         head = tail = 0
     slots = np.frombuffer(data, OPERATION, FORMAT["ring_slots"], FORMAT["ring_offset"])
     places = np.arange(tail, min(head, tail + FORMAT["ring_slots"]), dtype=np.uint64)
-    records = slots[places % np.uint64(FORMAT["ring_slots"])]
-    whole = records["stamp"] == places + np.uint64(1)
+    taken = places % np.uint64(FORMAT["ring_slots"])
+    whole = slots["stamp"][taken] == places + np.uint64(1)  # before the records: a stamp says that its record is whole
+    records = slots[taken]
     if not writer_is_dead and not whole.all():
         whole[int(np.argmin(whole)) :] = False
     new_tail = head if writer_is_dead else tail + int(whole.sum())
@@ -116,13 +117,14 @@ def _in_flight(data: bytes | memoryview) -> Records:
     phases = slots["state"] >> np.uint64(16) & np.uint64(0x7F)
     runs = (phases == _LIVE) | (phases == _HELD)
     records: Records = np.frombuffer(data, inner, count, offset)["record"][runs].copy()
-    records["flags"][phases[runs] == _LIVE] |= INCOMPLETE
     of_operation = records["kind"] != PROXY
     for name, gathered in (
         ("enqueue_end_ns", "enqueue_end_ns"), ("host_begin_ns", "host_begin_ns"), ("host_end_ns", "host_end_ns"),
         ("gpu_begin_ns", "gpu_first_begin_ns"), ("gpu_end_ns", "gpu_last_end_ns"),
     ):  # fmt: skip
         records[name][of_operation] = slots[gathered][runs][of_operation]
+    begun = records["gpu_begin_ns"] + records["host_begin_ns"] > 0
+    records["flags"][(phases[runs] == _LIVE) | ~begun] |= INCOMPLETE  # a held one may be over, unless it never began
     ended = (slots["state"] >> np.uint64(24) & np.uint64(0xFF)).astype(np.uint8)
     records["channels_ended"][of_operation] = ended[runs][of_operation]
     return records
