@@ -32,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except ShardprofError as error:
-        sys.stderr.write(f"shardprof: {error}\n")
+        from shardprof.render._text import printable  # names in it may be a stranger's
+
+        lines = map(printable, str(error).splitlines())
+        sys.stderr.write("shardprof: {}\n".format("\n".join(lines)))
         return USAGE_ERROR
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (`shardprof report | head`): nothing to complain about

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from shardprof.errors import ShardprofError
 from shardprof.study.advice.answer import advise
@@ -25,6 +27,8 @@ from shardprof.study.advice.render import FORMATS
 from shardprof.study.gpus import EXAMPLES, peaks_flops_per_s
 from shardprof.study.model_sizes import ELEMENT_BYTES
 from shardprof.study.quantities import bandwidth_bytes_per_s, count, flops_per_s, size_bytes
+
+Number = TypeVar("Number", int, float)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,24 +59,45 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _question(args: argparse.Namespace) -> Question:
-    peak = flops_per_s(args.peak) if args.peak else _peak(args.gpu, args.precision) if args.gpu else None
+    peak = _told("--peak", flops_per_s, args.peak) or (_peak(args.gpu, args.precision) if args.gpu else None)
     if (peak is None) != (args.tokens is None):
         missing = "--tokens" if args.tokens is None else "--gpu or --peak"
         raise ShardprofError(
             f"without {missing} nobody knows how long a step computes", f"add {missing}, or leave out both"
         )
     return Question(
-        parameters=count(args.params),
-        nodes=count(args.nodes),
-        gpus_per_node=count(args.gpus_per_node),
-        memory_bytes=size_bytes(args.memory),
-        fabric_bytes_per_s=bandwidth_bytes_per_s(args.fabric) if args.fabric else None,
-        link_bytes_per_s=bandwidth_bytes_per_s(args.gpu_link) if args.gpu_link else None,
+        parameters=_read("--params", count, args.params),
+        nodes=_read("--nodes", _machines, args.nodes),
+        gpus_per_node=_read("--gpus-per-node", _machines, args.gpus_per_node),
+        memory_bytes=_read("--memory", size_bytes, args.memory),
+        fabric_bytes_per_s=_told("--fabric", bandwidth_bytes_per_s, args.fabric),
+        link_bytes_per_s=_told("--gpu-link", bandwidth_bytes_per_s, args.gpu_link),
         precision=args.precision,
         peak_flops_per_s=peak,
-        tokens=count(args.tokens) if args.tokens else None,
+        tokens=_told("--tokens", count, args.tokens),
         calibration=_calibration(args.results) if args.results else Calibration(),
     )
+
+
+def _told(option: str, parse: Callable[[str], Number], text: str | None) -> Number | None:
+    """The value of an option, None where it was not given."""
+    return None if text is None else _read(option, parse, text)
+
+
+def _read(option: str, parse: Callable[[str], Number], text: str) -> Number:
+    """The value of an option; what is wrong with it is told by its name."""
+    try:
+        return parse(text)
+    except ShardprofError as error:
+        raise ShardprofError(f"{option}: {error.message}", error.hint) from error
+
+
+def _machines(text: str) -> int:
+    """A number of nodes or GPUs, which is a small one."""
+    try:
+        return count(text)
+    except ShardprofError as error:
+        raise ShardprofError(error.message, "write it like 4") from error
 
 
 def _peak(gpu: str, precision: str) -> float:

@@ -25,6 +25,7 @@ from shardprof.errors import ShardprofError
 
 if TYPE_CHECKING:
     from shardprof.study.bench.hosts import Hosts
+    from shardprof.study.bench.located import StudyError
     from shardprof.study.bench.plan import Plan
     from shardprof.study.bench.runner import StudyFolder
     from shardprof.study.bench.trial import Planned
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("shardprof-studies")
 FORMATS = ("terminal", "markdown", "html", "json")
+_REFUSED = 2  # what a real run would end with
 _INTERRUPTED = 130  # what shells call a death by Ctrl-C
 
 
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="run|report|export", required=True)
     run = verbs.add_parser("run", help="run the trainings of a study file that have not been run yet")
     run.add_argument("study", type=Path, metavar="STUDY.toml")
-    run.add_argument("--dry-run", action="store_true", help="only say what would be run, and what fits")
+    run.add_argument("--dry-run", action="store_true", help="only say what would be run, what fits, what is in the way")
     run.add_argument("--memory", metavar="SIZE", help="with --dry-run: of a GPU, as in 40GiB (default: this machine's)")
     run.add_argument(
         "--out", type=Path, metavar="DIR", help=f"where results go (default: {DEFAULT_FOLDER}/<the study's name>)"
@@ -74,23 +76,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from shardprof.study.bench.hosts import SSH, Hosts
+    from shardprof.study.bench.hosts import hosts_of
     from shardprof.study.bench.plan import plan
-    from shardprof.study.bench.runner import StudyFolder, pending
+    from shardprof.study.bench.runner import StudyFolder, obstacles, pending
     from shardprof.study.quantities import bandwidth_bytes_per_s, size_bytes
 
-    hosts = Hosts(names=tuple(args.hosts.split(",")) if args.hosts else (), shell=args.shell or SSH)
+    hosts = hosts_of(args.hosts, args.shell)
     planned = plan(args.study, hosts, bandwidth_bytes_per_s(args.fabric) if args.fabric else None)
     folder = StudyFolder(root=(args.out or DEFAULT_FOLDER / planned.located.file.study.name).absolute())
+    left = pending(planned, folder, again=args.retry_failed)
+    in_the_way = obstacles(planned, left, folder)
     if args.dry_run:
-        return _show(planned, pending(planned, folder), size_bytes(args.memory) if args.memory else None)
-    if planned.obstacles:
-        raise planned.obstacles[0]
+        _show(planned, left, in_the_way, size_bytes(args.memory) if args.memory else None)
+        return _REFUSED if in_the_way else 0
+    if in_the_way:
+        raise in_the_way[0]
+    hosts.check(max((one.cell.nodes for one in left), default=0))
     with folder.held():
-        if args.retry_failed:
-            folder.store.forget_failed()
         try:
-            failed = _train(planned, folder, hosts)
+            failed = _train(planned, folder, hosts, again=args.retry_failed)
         except KeyboardInterrupt:
             sys.stderr.write("\nshardprof: interrupted; the same command goes on with what is left\n")
             return _INTERRUPTED
@@ -98,21 +102,22 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _show(planned: Plan, left: Sequence[Planned], memory_bytes: int | None) -> int:
+def _show(planned: Plan, left: Sequence[Planned], in_the_way: Sequence[StudyError], memory_bytes: int | None) -> None:
     from shardprof.study.bench.fits import fits
     from shardprof.study.render import plan as rendering
 
-    rendering.render(planned, left, fits(planned, memory_bytes), sys.stdout)
-    return 0
+    rendering.render(planned, left, fits(planned, memory_bytes), in_the_way, sys.stdout)
 
 
-def _train(planned: Plan, folder: StudyFolder, hosts: Hosts) -> int:
+def _train(planned: Plan, folder: StudyFolder, hosts: Hosts, *, again: bool) -> int:
     from shardprof.study.bench.runner import pending, run
     from shardprof.study.render.progress import follow
 
-    left = pending(planned, folder)
-    before = folder.store.trials() if folder.store.known() else []
-    return follow(left, run(planned, left, folder, hosts), len(planned.order) - len(left), before, sys.stdout)
+    left = pending(planned, folder, again=again)
+    there = {one.trial_id for one in planned.order} - {one.trial_id for one in left}
+    trials = run(planned, left, folder, hosts)
+    before = [trial for trial in folder.store.trials() if trial.trial_id in there]
+    return follow(left, trials, before, sys.stdout)
 
 
 def _report(args: argparse.Namespace) -> int:

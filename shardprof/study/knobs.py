@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+_MOST = 2**31 - 1  # what a column of the results holds, and what the frameworks count with
+Natural = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -17,12 +21,12 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     wrap: Literal["block", "whole"] | None = None
-    prefetch: int | None = None
+    prefetch: Natural | None = None
     no_sync: bool | None = None
-    bucket_mb: int | None = None
-    reduce_bucket_elements: int | None = None
-    prefetch_bucket_elements: int | None = None
-    persistence_threshold: int | None = None
+    bucket_mb: Positive | None = None
+    reduce_bucket_elements: Positive | None = None
+    prefetch_bucket_elements: Natural | None = None
+    persistence_threshold: Natural | None = None
     overlap: bool | None = None
     offload: bool | None = None
 

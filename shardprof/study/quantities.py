@@ -57,5 +57,6 @@ def _parsed(text: str, units: dict[str, float], what: str, example: str) -> floa
         raise ShardprofError(f"{text!r} is no {what}{unit}", f"write it like {example}")
     number = round(float(re.sub("[_,]", "", match["number"])) * factor, 6)
     if not 0 < number < math.inf:
-        raise ShardprofError(f"{text!r} is no {what}: it is not positive", f"write it like {example}")
+        why = "not positive" if number <= 0 else "too large"
+        raise ShardprofError(f"{text!r} is no {what}: it is {why}", f"write it like {example}")
     return number

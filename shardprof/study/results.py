@@ -79,10 +79,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """The `repeat`-th training of a cell, `position` in the order in which they ran. `status` is one of STATUSES,
-    `reason` says why it is not "finished". `knobs` are the values behind the cell's name for them; `fabric_bytes_per_s`
-    is what the user told of the network between nodes, one way. `environment` has the facts of the machines by name.
-    `length` is the `[study]` table of its file."""
+    """The `repeat`-th training of a cell, `position` in the order in which they ran, of `planned` ones that its study
+    consists of (None: it is no longer one of them, or nobody told). `status` is one of STATUSES, `reason` says why it
+    is not "finished". `knobs` are the values behind the cell's name for them; `fabric_bytes_per_s` is what the user
+    told of the network between nodes, one way. `environment` has the facts of the machines by name. `length` is the
+    `[study]` table of its file."""
 
     trial_id: str
     study: str
@@ -99,6 +100,7 @@ class Trial:
     fabric_bytes_per_s: float | None = None
     environment: Mapping[str, str]
     measurement: Measurement = Measurement()
+    planned: int | None = None
 
     def figure(self, name: str, part: str = "") -> float | None:
         """The value of a figure; None where it is missing."""

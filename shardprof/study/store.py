@@ -5,6 +5,7 @@
     figures         the metrics of docs/metrics.md, by trial, name and part; null with the reason in `missing`
     steps, losses, accuracies    by trial and step
     metrics         what the names of figures mean, and their units and sources
+    planned         the trainings of each study as it was last run (planned.py); not exported
 
 A trial is written in one transaction: it is there as a whole or not at all. The file is open only while it is written
 or read, so that a study can be looked at while it runs.
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,30 +27,18 @@ import msgspec
 from shardprof.analysis.result import Result
 from shardprof.errors import ShardprofError
 from shardprof.study.bench.cells import Cell
-from shardprof.study.metrics import METRICS
-from shardprof.study.results import FINISHED, Accuracy, Figure, Loss, Measurement, StepTime, Trial
+from shardprof.study.planned import planned_counts, remember
+from shardprof.study.results import Accuracy, Figure, Loss, Measurement, StepTime, Trial
+from shardprof.study.schema import CONFIG, TABLES, are_in, create, exported, line_of, quoted
 
-FORMATS = ("parquet", "csv")
 RESULTS_FILE = "results.duckdb"
 _WAIT_FOR_OTHERS_S = 30.0
 
-_TABLES = {
-    "trials": """
-        trial_id VARCHAR PRIMARY KEY, study VARCHAR, cell_id VARCHAR, repeat INTEGER, position INTEGER, status VARCHAR,
-        reason VARCHAR, started_ns BIGINT, seconds DOUBLE, fabric_bytes_per_s DOUBLE, strategy VARCHAR, knobs VARCHAR,
-        precision VARCHAR, checkpointing BOOLEAN, batch_size INTEGER, accumulation INTEGER, model VARCHAR,
-        ranks INTEGER, nodes INTEGER, knob_values JSON, length JSON, workload JSON, report JSON""",
-    "environments": "trial_id VARCHAR, name VARCHAR, value VARCHAR",
-    "figures": "trial_id VARCHAR, name VARCHAR, part VARCHAR, value DOUBLE, unit VARCHAR, missing VARCHAR",
-    "steps": "trial_id VARCHAR, step INTEGER, wall_ns BIGINT, counts BOOLEAN",
-    "losses": """
-        trial_id VARCHAR, step INTEGER, samples BIGINT, at_ns BIGINT, loss DOUBLE, grad_norm DOUBLE, skipped BOOLEAN""",
-    "accuracies": "trial_id VARCHAR, step INTEGER, samples BIGINT, at_ns BIGINT, accuracy DOUBLE",
-    "metrics": "name VARCHAR PRIMARY KEY, number INTEGER, unit VARCHAR, definition VARCHAR, source VARCHAR",
-}
-"""The schema."""
 _PARTS: dict[str, type[Any]] = {"figures": Figure, "steps": StepTime, "losses": Loss, "accuracies": Accuracy}
-_OF_CSV = "header=true, allow_quoted_nulls=false"  # what is quoted and empty is a text
+_READ = {
+    "figures": "FROM figures",
+    "steps": "FROM steps WHERE wall_ns > 0 ORDER BY trial_id, step",  # what took no time was not measured
+}
 _CELL = tuple(field.name for field in fields(Cell))
 T = TypeVar("T")
 
@@ -60,12 +49,13 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def known(self) -> set[str]:
-        """The trials that are there, by id."""
+    def statuses(self) -> dict[str, str]:
+        """How each trial that is there ended, by id."""
         if not self.path.exists():
-            return set()
+            return {}
         with self._opened(read_only=True) as database:
-            return {row[0] for row in database.execute("SELECT trial_id FROM trials").fetchall()}
+            rows = database.execute("SELECT trial_id, status FROM trials").fetchall() if are_in(database) else []
+        return dict(rows)
 
     def add(self, trial: Trial) -> None:
         """Write a trial, all of it or nothing."""
@@ -79,13 +69,21 @@ class Store:
                 _insert(database, table, [(trial.trial_id, *(getattr(v, name) for name in names)) for v in values])
             database.commit()
 
-    def forget_failed(self) -> None:
-        """Take out the trials that did not finish, so that they can be run again."""
-        failed = f"(SELECT trial_id FROM trials WHERE status != '{FINISHED}')"
+    def plan(self, study: str, fabric_bytes_per_s: float | None, trial_ids: Sequence[str]) -> None:
+        """Remember which trainings a study at a fabric consists of."""
+        with self._opened(read_only=False) as database:
+            remember(database, study, fabric_bytes_per_s, trial_ids)
+
+    def forget(self, trial_ids: Collection[str]) -> None:
+        """Take these out, so that they can be run again."""
+        if not trial_ids:
+            return
         with self._opened(read_only=False) as database:
             database.begin()
             for table in ("environments", *_PARTS, "trials"):
-                database.execute(f"DELETE FROM {table} WHERE trial_id IN {failed}")
+                database.execute(
+                    f"DELETE FROM {table} WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))", [list(trial_ids)]
+                )
             database.commit()
 
     def trials(self) -> list[Trial]:
@@ -93,33 +91,37 @@ class Store:
         if not self.path.exists():
             raise ShardprofError(f"{self.path}: no such results", "shardprof bench run STUDY.toml makes some")
         with self._opened(read_only=True) as database:
-            try:
-                return _trials(database)
-            except duckdb.Error as error:
-                raise ShardprofError(f"{self.path} holds no study ({_line(error)})", "name another") from error
+            return _trials(database)
 
     def export(self, folder: Path, form: str) -> list[Path]:
-        """Write each table into `folder` as one of FORMATS; the files."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write each table into `folder` as one of schema.FORMATS; the files."""
         options = "FORMAT parquet, COMPRESSION zstd" if form == "parquet" else "FORMAT csv, HEADER"
-        files = [folder / f"{table}.{form}" for table in _TABLES]
+        files = [folder / f"{table}.{form}" for table in TABLES]
         with self._opened(read_only=True) as database:
-            for table, file in zip(_TABLES, files, strict=True):
-                database.execute(f"COPY (FROM {table}) TO '{_quoted(file)}' ({options})")
+            for table in TABLES:
+                database.execute(f"FROM {table} LIMIT 0")  # all or nothing
+            folder.mkdir(parents=True, exist_ok=True)
+            for table, file in zip(TABLES, files, strict=True):
+                database.execute(f"COPY (FROM {table}) TO '{quoted(file)}' ({options})")
         return files
 
     @contextmanager
     def _opened(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        if self.path.is_dir():
-            database = _exported(self.path)
-        else:
-            database = _patiently(self.path, read_only=read_only)
-            if not read_only:
-                _create(database)
+        database = exported(self.path) if self.path.is_dir() else _patiently(self.path, read_only=read_only)
         try:
+            if not read_only:
+                create(database)
             yield database
+        except duckdb.Error as error:
+            raise self._failure(error, read_only=read_only) from error
         finally:
             database.close()
+
+    def _failure(self, error: duckdb.Error, *, read_only: bool) -> ShardprofError:
+        if read_only:
+            return ShardprofError(f"{self.path} holds no study ({line_of(error)})", "name another")
+        message = f"{self.path} cannot be written ({line_of(error)})"
+        return ShardprofError(message, "make room on its disk: the same command goes on with what is left")
 
 
 def store_in(path: Path) -> Store:
@@ -132,46 +134,13 @@ def _patiently(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + _WAIT_FOR_OTHERS_S
     while True:
         try:
-            return duckdb.connect(str(path), read_only=read_only)
+            return duckdb.connect(str(path), read_only=read_only, config=CONFIG)
         except duckdb.IOException as error:
             if "lock" not in str(error) or time.monotonic() > deadline:
-                raise ShardprofError(f"{path} cannot be opened ({_line(error)})", "name a study's results") from error
+                raise ShardprofError(f"{path} cannot be opened ({line_of(error)})", "name a study's results") from error
             time.sleep(0.1)
         except duckdb.Error as error:
-            raise ShardprofError(f"{path} holds no study ({_line(error)})", "name a study's results") from error
-
-
-def _create(database: duckdb.DuckDBPyConnection) -> None:
-    for table, columns in _TABLES.items():
-        database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-    rows = [(m.name, m.number, m.unit, m.definition, m.source) for m in METRICS]
-    database.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)", rows)
-
-
-def _exported(folder: Path) -> duckdb.DuckDBPyConnection:
-    """The tables of an exported folder, as views."""
-    form = next((form for form in FORMATS if (folder / f"trials.{form}").exists()), None)
-    if form is None:
-        raise ShardprofError(f"{folder} holds no study", "name a results file, or a folder that was exported")
-    database = duckdb.connect()
-    for table, columns in _TABLES.items():
-        file = f"'{_quoted(folder / f'{table}.{form}')}'"
-        types = {column.split()[0]: column.split()[1] for column in columns.split(",")}
-        told = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
-        source = f"read_parquet({file})" if form == "parquet" else f"read_csv({file}, {_OF_CSV}, columns={{{told}}})"
-        try:
-            database.execute(f"CREATE VIEW {table} AS FROM {source}")
-        except duckdb.Error as error:
-            raise ShardprofError(f"{folder} is no whole export ({_line(error)})", "export the study again") from error
-    return database
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+            raise ShardprofError(f"{path} holds no study ({line_of(error)})", "name a study's results") from error
 
 
 def _insert(database: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -198,14 +167,16 @@ def _trials(database: duckdb.DuckDBPyConnection) -> list[Trial]:
     for trial_id, name, value in database.execute("FROM environments").fetchall():
         environments[trial_id][name] = value
     parts = {table: _by_trial(database, table, kind) for table, kind in _PARTS.items()}
+    planned = planned_counts(database)
     rows = _named(database.execute("FROM trials ORDER BY started_ns, position"))
-    return [_trial(row, environments[row["trial_id"]], parts) for row in rows]
+    return [
+        replace(_trial(row, environments[row["trial_id"]], parts), planned=planned.get(row["trial_id"])) for row in rows
+    ]
 
 
 def _by_trial(database: duckdb.DuckDBPyConnection, table: str, kind: type[T]) -> dict[str, list[T]]:
-    order = "" if table == "figures" else " ORDER BY trial_id, step"
     grouped: dict[str, list[T]] = defaultdict(list)
-    for row in _named(database.execute(f"FROM {table}{order}")):
+    for row in _named(database.execute(_READ.get(table, f"FROM {table} ORDER BY trial_id, step"))):
         grouped[row.pop("trial_id")].append(kind(**row))
     return grouped
 

@@ -1,5 +1,5 @@
 """The results of our own studies, as they were measured: their reports in docs/ are what `bench report` says of them,
-and the links between the nodes carried what the reports count."""
+the links between the nodes carried what the reports count, and every strategy learned the digits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from shardprof.study.store import Store
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-STUDIES = ("two-nodes",)
+STUDIES = ("two-nodes", "digits")
 STRATEGIES = {
     "ddp", "fsdp1-full", "fsdp1-grad-op", "fsdp1-hybrid", "fsdp2-full", "fsdp2-grad-op", "fsdp2-hybrid",
     "zero0", "zero1", "zero2", "zero3",
 }  # fmt: skip
 TOLERANCE = 0.05
+LEARNED = 0.9
 
 
 @pytest.fixture(scope="module", params=STUDIES)
@@ -46,6 +47,12 @@ def test_bytes_are_what_the_implementations_are_known_to_send(study: tuple[str, 
     assert [trial.figure("volume_ratio", "per_expected") for trial in trials] == [
         pytest.approx(1, rel=TOLERANCE) for _ in trials
     ]
+
+
+def test_every_training_learned_the_digits() -> None:
+    trials = Store(RESULTS / "digits").trials()
+    assert len(trials) == 3 * len(STRATEGIES)
+    assert min(trial.measurement.accuracies[-1].accuracy for trial in trials) > LEARNED
 
 
 def test_the_links_carried_what_was_counted() -> None:

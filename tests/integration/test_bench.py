@@ -136,12 +136,13 @@ def test_a_dry_run_says_what_fits_and_runs_nothing(job_environment: Environment,
     output = bench("run", str(SMOKE), *dry_run, environment=job_environment())
     assert output.count("fits") == CELLS
     assert "6 trainings left to run" in " ".join(output.split())
-    output = bench("run", str(POSTER), *dry_run, "--memory", "16GiB", environment=job_environment())
+    output = bench("run", str(POSTER), *dry_run, "--memory", "16GiB", environment=job_environment(), exit_code=2)
     assert {"fits", "does not fit"} == {words for words in VERDICTS if f" {words}\n" in output}
     assert "cannot be run here" in output
     assert not (tmp_path / "study").exists()
 
 
+CIFAR = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
 FAILING = """\
 [study]
 name = "failing"
@@ -162,8 +163,10 @@ batch_size = [8]
 
 
 def test_a_training_that_fails_is_a_result_and_can_be_tried_again(job_environment: Environment, tmp_path: Path) -> None:
-    """CIFAR-10's folder is there, and what is in it is not CIFAR-10."""
-    (tmp_path / "cifar-10-batches-py").mkdir()
+    """CIFAR-10's files are there, and what is in them is not CIFAR-10."""
+    for name in CIFAR:
+        (tmp_path / "cifar-10-batches-py").mkdir(exist_ok=True)
+        (tmp_path / "cifar-10-batches-py" / name).write_text("words")
     study = tmp_path / "failing.toml"
     study.write_text(FAILING.replace("DATA", str(tmp_path)))
     run = ("run", str(study), "--out", str(tmp_path / "study"))
@@ -171,9 +174,38 @@ def test_a_training_that_fails_is_a_result_and_can_be_tried_again(job_environmen
     assert "failed  ddp fp32, vit_small, batch 8, 2 ranks, repeat 1: vit: no CIFAR-10 in" in bench(
         *run, environment=environment, exit_code=1
     )
-    assert "nothing is left to run" in bench(*run, environment=environment)
+    output = bench(*run, environment=environment, exit_code=1)
+    assert "nothing is left to run" in output
+    assert "1 of 1 training did not finish; --retry-failed" in output
+    for options, left in [((), "0 trainings left"), (("--retry-failed",), "1 training left")]:
+        assert left in bench(*run, "--dry-run", *options, environment=environment)
     assert "vit: no CIFAR-10 in" in bench("report", str(tmp_path / "study"), environment=environment)
     assert "failed  ddp" in bench(*run, "--retry-failed", environment=environment, exit_code=1)
+
+
+def test_a_rank_that_is_killed_at_its_work_is_told_as_such(job_environment: Environment, tmp_path: Path) -> None:
+    study, folder = tmp_path / "killed.toml", tmp_path / "study"
+    study.write_text(FAILING.replace("DATA", "digits").replace("steps = 14", "steps = 100000"))
+    command = [SHARDPROF, "bench", "run", str(study), "--out", str(folder)]
+    with subprocess.Popen(command, env=job_environment(), stdout=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not any("step " in path.read_text() for path in folder.glob("trials/*/output.0.txt")):
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        ranks = [one for one in psutil.Process(running.pid).children(recursive=True) if is_rank(one)]
+        ranks[-1].kill()
+        output, _ = running.communicate(timeout=TIMEOUT_S)
+    assert running.returncode == 1
+    assert "repeat 1: a rank was killed (signal 9)\n" in output
+
+
+def is_rank(process: psutil.Process) -> bool:
+    """Of the workload, and not of who launches it."""
+    try:
+        return "RANK" in process.environ() and "shardprof.study.workloads.vit" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def test_what_cannot_be_run_is_refused_before_anything_starts(job_environment: Environment, tmp_path: Path) -> None:

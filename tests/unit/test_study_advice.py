@@ -186,9 +186,19 @@ def test_it_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> No
     for question in (TIMED, BILLIONS, replace(BILLIONS, memory_bytes=4 * GIB), replace(POSTER, nodes=1)):
         text = shown(advise(question))
         commands = [line for line in text.splitlines() if "shardprof bench run" in line]
-        assert commands
         assert all(len(line) <= width for line in text.splitlines() if line not in commands)
         assert " fits " in text  # the column that a narrow terminal must not lose
+
+
+def test_what_comes_next_is_a_study_on_as_many_nodes() -> None:
+    several, one = (shown(advise(question)) for question in (POSTER, replace(POSTER, nodes=1)))
+    assert ("poster.toml" in several, "single-node.toml" in several) == (True, False)
+    assert ("poster.toml" in one, "single-node.toml" in one) == (False, True)
+
+
+def test_nothing_comes_next_where_nothing_fits() -> None:
+    for form in ("terminal", "markdown"):
+        assert "shardprof bench run" not in shown(advise(replace(BILLIONS, memory_bytes=4 * GIB)), form)
 
 
 def test_json_has_everything() -> None:
@@ -213,7 +223,9 @@ ASKED = ["advise", "--params", "1.3e9", "--nodes", "2", "--gpus-per-node", "4", 
         (["--fabric", "25"], "write it like 25GB/s"),
         (["--fabric", "25GB/s", "--memory", "40"], "write it like 40GiB"),
         (["--fabric", "25GB/s", "--params", "many"], "write it like 1.3e9"),
-        (["--fabric", "25GB/s", "--gpus-per-node", "0"], "not positive"),
+        (["--fabric", "25GB/s", "--gpus-per-node", "0"], "--gpus-per-node: '0' is no number: it is not positive; "),
+        (["--fabric", "25GB/s", "--nodes", "0"], "--nodes: '0' is no number: it is not positive; write it like 4"),
+        (["--fabric", "25GB/s", "--params", "1e400"], "--params: '1e400' is no number: it is too large"),
         (["--nodes", "1", "--gpus-per-node", "1"], "two GPUs or more"),
         (["--fabric", "25GB/s", "--nodes", "1e9"], "no machines"),
         (["--fabric", "25GB/s", "--gpu", "a100"], "add --tokens"),

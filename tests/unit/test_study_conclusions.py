@@ -19,7 +19,7 @@ from shardprof.study.conclusions.statistics import counted, differs, paired, rep
 from shardprof.study.conclusions.step_times import median
 from shardprof.study.conclusions.study import Study
 from shardprof.study.conclusions.study_report import CellFigures, Estimate, StudyReport
-from shardprof.study.results import FAILED, StepTime
+from shardprof.study.results import FAILED, StepTime, Trial
 from tests.unit import studies
 from tests.unit.builders import MS
 from tests.unit.studies import GIB, accuracies, cell, figure, losses, report, steps, trial, volumes
@@ -200,9 +200,43 @@ def test_the_same_cell_at_two_fabrics_is_two_cells() -> None:
     assert [one.situation.fabric_bytes_per_s for one in cells_of([fast, slow])] == [1e6, 1e8]
 
 
-def test_cells_that_differ_only_in_their_length_are_told_apart_by_their_names() -> None:
-    a, b = trial(cell(), 100, cell_id="aaaaaaaa"), trial(cell(), 100, cell_id="bbbbbbbb")
-    assert [one.name for one in cells_of([a, b])] == ["ddp (aaaaaa)", "ddp (bbbbbb)"]
+def named(*changes: dict[str, object]) -> list[str]:
+    """What cells of one strategy and situation are called whose study file was edited so."""
+    made = [
+        trial(
+            cell("zero1"), 100, cell_id=f"{index}" * 12, started_ns=index,
+            length=studies.LENGTH | {key: value for key, value in change.items() if key in studies.LENGTH},
+            knobs={key: value for key, value in change.items() if key not in studies.LENGTH},
+        )
+        for index, change in enumerate(changes)
+    ]  # fmt: skip
+    by_id = {one.cell_id: one.name for one in cells_of(made)}
+    return [by_id[one.cell_id] for one in made]
+
+
+def test_cells_of_an_edited_study_are_named_by_what_was_edited() -> None:
+    assert named({}) == ["zero1"]
+    assert named({"steps": 24}, {"steps": 1}) == ["zero1 (24 steps)", "zero1 (1 step)"]
+    assert named({"lr": 0.01}, {"lr": 0.001}) == ["zero1 (lr 0.01)", "zero1 (lr 0.001)"]
+    assert named({"clip_norm": 1.0}, {}) == ["zero1 (clipping 1.0)", "zero1 (no clipping)"]
+    assert named({"overlap": True, "steps": 9}, {}) == ["zero1 (9 steps, overlap)", "zero1 (40 steps, no overlap)"]
+    assert named({"name": "a"}, {"name": "b"}) == ["zero1 (000000)", "zero1 (111111)"]
+    assert named({"lr": 2e-3}, {"lr": 1e-3}, {"lr": 1e-3}) == [
+        "zero1 (lr 0.002)", "zero1 (lr 0.001, 111111)", "zero1 (lr 0.001, 222222)",
+    ]  # fmt: skip
+
+
+def test_cells_on_devices_that_the_file_does_not_name_are_named_by_the_device() -> None:
+    made = [
+        trial(cell(), 100, cell_id=device, measured={"report": report(device, compute=9)}) for device in ("cpu", "cuda")
+    ]
+    assert [one.name for one in cells_of(made)] == ["ddp (device cpu)", "ddp (device cuda)"]
+
+
+def test_a_fabric_of_which_nothing_is_told_is_none_and_comes_first() -> None:
+    made = conclude([trial(cell(), 100, fabric_bytes_per_s=1e6), trial(cell(), 100)])
+    assert [one.situation.fabric_bytes_per_s for one in made.cells] == [None, 1e6]
+    assert json.loads(json.dumps(dataclasses.asdict(made)))["cells"][0]["situation"]["fabric_bytes_per_s"] is None
 
 
 def test_the_mean_step_is_of_all_steps_of_all_repeats() -> None:
@@ -234,11 +268,47 @@ def test_the_report_is_json() -> None:
     assert plain["head"]["trials"] == {"finished": 1, "failed": 1}
 
 
-def test_nothing_is_concluded_from_nothing() -> None:
-    for trials in ([], [trial(cell(), status=FAILED, reason="no disk", measured={"figures": ()})]):
-        made = conclude(trials)
-        assert made.rankings == made.causes == made.decisions == made.scaling == ()
-        assert made.head.answer == ("No training finished, so there is nothing to compare.",)
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        ([], "No training has ended yet, so there is nothing to compare."),
+        ([trial(cell(), status=FAILED, reason="no disk")], "No training finished, so there is nothing to compare."),
+        ([trial(cell())], "No step counts: all are warm-up or captured, so there are no speeds to compare."),
+    ],
+)
+def test_nothing_is_concluded_from_nothing(trials: list[Trial], says: str) -> None:
+    made = conclude(trials)
+    assert made.rankings == made.causes == made.decisions == made.scaling == ()
+    assert made.head.answer == (says,)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "says"),
+    [
+        (1, "intervals of step times are from drawing steps again"),
+        (2, "those of memory are from the repeats, and wide where there are two"),
+        (3, "intervals of 95 % are from the medians of the repeats"),
+    ],
+)
+def test_how_sure_is_told_of_what_it_holds_for(repeats: int, says: str) -> None:
+    """With two repeats memory has Student's interval, which is not too narrow: step times alone are."""
+    sureness = conclude(studies.repeated(cell(), [100.0] * repeats)).head.sureness
+    assert says in sureness
+    assert ("narrower than the truth" in sureness) == (repeats < 3)
+    assert ("memory" in sureness) == (repeats == 2)
+
+
+def test_a_study_that_has_not_run_whole_says_so_first() -> None:
+    """Of two fabrics six and three trainings are planned; an old one is no longer among them."""
+    slow = studies.repeated(cell("ddp", nodes=2), [100] * 4, fabric_bytes_per_s=1e6, planned=6)
+    fast = studies.repeated(cell("ddp", nodes=2), [90] * 3, fabric_bytes_per_s=1e8, planned=3)
+    made = conclude([*slow, *fast, trial(cell("zero1", nodes=2), 80, fabric_bytes_per_s=1e8)])
+    assert made.head.left == 2
+    assert made.head.answer[0] == "2 of 10 trainings have not run yet: what follows is of the others."
+
+
+def test_nobody_tells_what_is_left_of_a_study_without_a_plan() -> None:
+    assert conclude(studies.repeated(cell(), [100] * 3)).head.left == 0
 
 
 def test_ratios_are_computed_once_and_are_those_of_the_steps() -> None:

@@ -111,6 +111,20 @@ def test_strong_scaling_expects_as_much_less_time_as_there_are_more_ranks() -> N
     assert row.lost == pytest.approx({"compute": 4 / 80, "communication": 26 / 80})
 
 
+def test_strong_scaling_keeps_the_micro_batches_of_a_step() -> None:
+    """Both bases have a global batch of 16; one takes it in two micro-batches, which is another step."""
+    made = conclude(
+        [
+            *repeated(cell("ddp", ranks=1, batch_size=16), [30] * 3),
+            *repeated(cell("ddp", ranks=1, batch_size=8, accumulation=2), [60] * 3),
+            *repeated(cell("ddp", ranks=2, batch_size=8), [25] * 3),
+        ]
+    )
+    (row,) = made.scaling
+    assert (row.kind, row.base_ranks, row.base_batch_size) == ("strong", 1, 16)
+    assert row.efficiency.value == pytest.approx(30 / (25 * 2))
+
+
 def test_several_nodes_scale_from_one_node_without_a_fabric_but_not_from_another_fabric() -> None:
     one_node = repeated(cell("ddp", ranks=2), [100] * 3)
     other = repeated(cell("ddp", ranks=4, nodes=2), [120] * 3, fabric_bytes_per_s=1e6)
@@ -143,7 +157,7 @@ def test_agreement_is_of_the_first_50_steps_and_of_all() -> None:
     made = conclude([trial(cell(n), 100, measured={"losses": losses(*v)}) for n, v in (("ddp", base), ("zero0", late))])
     (row,) = made.agreement
     assert (row.largest, row.steps, row.all_steps) == (0, 50, 60)
-    assert row.whole == pytest.approx(0.1)
+    assert row.parts_at == 56
 
 
 def test_losses_at_other_samples_are_not_compared() -> None:
@@ -203,6 +217,31 @@ def test_a_loss_that_is_no_number_is_told_and_compared_with_nothing() -> None:
     diverged = made.learning[1]
     assert (diverged.loss, diverged.diverged_at, len(diverged.losses)) == (None, 2, 1)
     assert [(row.largest, row.all_steps) for row in made.agreement] == [(0, 1)]
+
+
+def diverging(step_ms: float) -> list[Trial]:
+    """ZeRO-1 that skips its steps, and so sends less and takes less time."""
+    figures = (*p50(step_ms), figure("volume_ratio", 1.0, "x", "per_theory"), figure("wire_bytes", 1, "bytes"))
+    told = {"losses": losses(2.0, float("inf"), float("nan")), "figures": figures, "report": report(compute=9)}
+    return repeated(cell("zero1"), [step_ms] * 3, measured=told)
+
+
+def test_what_diverged_is_told_first_and_compared_with_nothing() -> None:
+    made = conclude([*repeated(cell("ddp"), [100] * 3), *diverging(50), *repeated(cell("zero0"), [200] * 3)])
+    assert made.head.answer[:2] == (
+        "zero1 diverged: the loss is no number, so speed and bytes are compared with nothing.",
+        "ddp is fastest.",
+    )
+    assert [one.name for one in made.rankings[0].ranked] == ["ddp", "zero0"]
+    assert {one.name for one in made.decisions} == {"ddp"}
+    assert {cause.slower for cause in made.causes} == {"zero0"}
+    assert [claim.cases for claim in made.hypotheses[1].claims] == [0, 0]
+    assert [one.diverged_at for one in made.cells] == [None, None, 2]
+
+
+def test_where_all_diverged_there_is_nothing_to_compare() -> None:
+    answer = conclude(diverging(50)).head.answer
+    assert answer[1:] == ("Every training that finished diverged, so there is nothing to compare.",)
 
 
 # failures
@@ -408,6 +447,39 @@ def test_without_gpus_it_cannot_be_refuted() -> None:
     assert "GPUs" in made.needs
 
 
+def test_one_rank_says_nothing_of_communication() -> None:
+    """It sends nothing: neither that its gradients overlap nor that they do not, and its bytes are those of nobody."""
+    alone = [
+        replace(one, cell=replace(one.cell, ranks=1), cell_id=one.cell_id + "alone")
+        for one in (*zero("zero2", sent=0), *others(overlapped=0.0, step_ms=300))
+    ]
+    for number in (0, 1):
+        made = hypothesis([*zero("zero2"), *others(), *alone], number)
+        assert made.verdict == HOLDS
+        assert {claim.cases for claim in made.claims} == {1}
+
+
+def test_a_study_on_one_rank_lacks_what_tells_of_communication() -> None:
+    alone = [replace(one, cell=replace(one.cell, ranks=1)) for one in (*zero("zero2"), *others())]
+    first, second, *_ = conclude(alone).hypotheses
+    assert {claim.cases for one in (first, second) for claim in one.claims} == {0}
+    assert "several ranks" in first.needs
+    assert "several ranks" in second.needs
+
+
+def test_what_a_bucket_takes_is_seen_on_one_rank_too() -> None:
+    """Though no report tells the model states of a rank alone: it has no collectives to tell them by."""
+
+    def of(knobs: str, elements: int, gib: float) -> list[Trial]:
+        told = report("cuda", settings={"reduce_bucket_elements": elements, "parameters": 1000}, compute=10)
+        figures = (*p50(100), figure("gpu_mem_allocated_peak", gib, "GiB"))
+        return repeated(cell("zero2", ranks=1, knobs=knobs), [100] * 3, measured={"figures": figures, "report": told})
+
+    larger, more = hypothesis([*of("as shipped", 500_000_000, 3), *of("small", 100, 1)], 2).claims
+    assert (larger.verdict, larger.cases) == (UNKNOWN, 0)
+    assert (more.verdict, more.cases) == (HOLDS, 1)
+
+
 def test_small_buckets_are_no_case_of_large_ones() -> None:
     made = hypothesis([*zero("zero2", reduce_bucket_elements=100), *others()], 0)
     assert (made.claims[0].verdict, made.claims[0].cases) == (UNKNOWN, 0)
@@ -428,7 +500,7 @@ def test_without_their_cells_hypotheses_cannot_be_told() -> None:
 
 def test_real_zero3_holds_a_bucket_that_is_larger_than_its_states() -> None:
     claim = hypothesis(real_trials(), 2).claims[0]
-    assert (claim.verdict, claim.evidence) == (HOLDS, ("zero3: bucket 2 GB, model states 9.86 MB",))
+    assert (claim.verdict, claim.evidence) == (HOLDS, ("zero3: bucket 2.00 GB, model states 9.86 MB",))
 
 
 def test_memory_and_traffic_are_held_against_the_fsdp_that_shards_the_same() -> None:

@@ -32,6 +32,16 @@ Signal 9 (SIGKILL) received by PID 77
   exitcode  : -9 (pid: 77)
 torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 """
+STOPPED_AT_ITS_WORK = """\
+vit_digits, ddp, fp32, 2 x cpu, 893,834 parameters (100,746 outside the blocks)
+torchvision's compiled operators do not load here; using its Python part
+shardprof: recording rank 1 (pid 12, node) into runs/a
+step     1/200  loss 2.3026      86.3 ms/step     185.5 samples/s
+"""
+RECORDED = "shardprof: recorded 2 ranks, 60 steps\nshardprof: next: shardprof report runs/a\n"
+LOST_ITS_PEER = "[rank0]: RuntimeError: [gloo/pair.cc:1] Connection closed by peer [10.0.0.1]:4242\n"
+IN_COLOURS = "\x1b[1;35mValueError\x1b[0m: \x1b[35mthe batch is empty\x1b[0m\r\nConnection to node-b closed.\r\n"
+NO_HOST = "ssh: Could not resolve hostname node-c: Name or service not known\r\n"
 OWN = "vit: 3 images are too few for a step of every rank; lower --batch-size\nChildFailedError: \n"
 USAGE = "usage: vit [-h]\nvit.py: error: argument --model: invalid choice: 'x'\n"
 LAUNCHER = (
@@ -51,10 +61,17 @@ LAUNCHER = (
         ([RAISED], [1], 0, FAILED, "ValueError: the batch is empty"),
         ([RAISED], [1], 1, FAILED, "ValueError: the batch is empty"),
         ([OWN], [1], 0, FAILED, "vit: 3 images are too few for a step of every rank; lower --batch-size"),
+        ([STOPPED_AT_ITS_WORK + KILLED + RECORDED], [1], 0, FAILED, "a rank was killed (signal 9)"),
+        ([STOPPED_AT_ITS_WORK + RAISED + RECORDED], [1], 0, FAILED, "ValueError: the batch is empty"),
+        ([LOST_ITS_PEER + KILLED], [1], 0, FAILED, "a rank was killed (signal 9)"),
+        ([LOST_ITS_PEER], [1], 0, FAILED, "RuntimeError: [gloo/pair.cc:1] Connection closed by peer"),
+        ([IN_COLOURS], [1], 0, FAILED, "ValueError: the batch is empty"),
+        (["all is well", NO_HOST], [-15, 255], 0, FAILED, "exit code -15; the last it printed: ssh: Could not resolve"),
+        ([RECORDED + NO_HOST], [255], 0, FAILED, "exit code 255; the last it printed: ssh: Could not resolve"),
         ([USAGE], [1], 0, FAILED, "vit.py: error: argument --model: invalid choice: 'x'"),
         ([LAUNCHER], [1], 0, FAILED, "torch.distributed.elastic.rendezvous.api.RendezvousConnectionError: The"),
-        (["no words"], [0, 7], 0, FAILED, "exit code 7, without an error message"),
-        ([], [1], 0, FAILED, "exit code 1, without an error message"),
+        (["no words", "some"], [0, 7], 0, FAILED, "exit code 7; the last it printed: some"),
+        ([], [1], 0, FAILED, "exit code 1, and it printed nothing"),
     ],
 )
 def test_the_reason_is_the_ranks_own_words(
@@ -63,21 +80,29 @@ def test_the_reason_is_the_ranks_own_words(
     files = [tmp_path / f"output.{node}.txt" for node in range(len(codes))]
     for file, text in zip(files, printed, strict=False):
         file.write_text(text)
-    end = ending(codes, files, None, oom_kills)
+    end = ending(codes, files, timeout_s=None, oom_kills=oom_kills, is_complete=not any(codes))
     assert end.status == status
     assert end.reason.startswith(reason)
     assert bool(end.reason) == bool(reason)
 
 
 def test_a_job_that_was_stopped_says_what_it_printed_last(tmp_path: Path) -> None:
-    (tmp_path / "output.0.txt").write_text("step 1\nstep 2\n\n")
-    end = ending([-15], [tmp_path / "output.0.txt"], 60, 0)
+    (tmp_path / "output.0.txt").write_text(f"step 1\nstep 2\n\n{RECORDED}")
+    end = ending([-15], [tmp_path / "output.0.txt"], timeout_s=60, oom_kills=0, is_complete=False)
     assert (end.status, end.reason) == (TIMED_OUT, "did not end within 60 s; the last it printed: step 2")
 
 
 def test_reasons_are_of_a_length_that_a_table_can_hold(tmp_path: Path) -> None:
     (tmp_path / "output.0.txt").write_text("ValueError: " + "x" * 10_000)
-    assert len(ending([1], [tmp_path / "output.0.txt"], None, 0).reason) <= 300
+    end = ending([1], [tmp_path / "output.0.txt"], timeout_s=None, oom_kills=0, is_complete=False)
+    assert len(end.reason) <= 300
+
+
+def test_a_job_that_ends_well_and_did_not_train_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "output.0.txt").write_text("hello\n")
+    end = ending([0], [tmp_path / "output.0.txt"], timeout_s=None, oom_kills=0, is_complete=False)
+    assert end.status == FAILED
+    assert end.reason == "exit code 0, but the training did not come to its end; the last it printed: hello"
 
 
 def test_the_kernel_counts_what_it_killed() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shardprof.study.bench.cells import AS_SHIPPED, Cell
 from shardprof.study.bench.expected_settings import expected_settings
-from shardprof.study.bench.fit import CONTEXT_BYTES, DOES_NOT_FIT, FITS, TIGHT, UNKNOWN, fit
+from shardprof.study.bench.fit import CONTEXT_BYTES, DOES_NOT_FIT, FITS, PROCESS_BYTES, TIGHT, UNKNOWN, fit
 from shardprof.study.knobs import KNOBS_OF, Knobs
 from shardprof.study.model_sizes import ModelFacts, usual_transformer
 
@@ -82,6 +82,8 @@ def test_parts_of_a_model_made_by_hand() -> None:
         "context": CONTEXT_BYTES,
     }
     assert held.peak_bytes == sum(held.parts.values())
+    on_cpu = fit(cell("fsdp2-full", ranks=4, precision="fp32", batch_size=3), None, facts, None, "cpu")
+    assert on_cpu.parts == {**held.parts, "context": PROCESS_BYTES}
 
 
 def test_fsdp2_pads_the_first_dimension_of_each_tensor() -> None:

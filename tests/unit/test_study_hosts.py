@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.study.bench.hosts import SSH, Hosts
+from shardprof.errors import ShardprofError
+from shardprof.study.bench.hosts import SSH, Hosts, hosts_of
 
 AWKWARD = ["plain", "with space", "it's", '{"wrap": "block"}', "$HOME", "a;b", ""]
 TELLS = "import json, os, sys; print(json.dumps([sys.argv[1:], os.getcwd(), os.environ['MARK'], os.environ['PATH']]))"
@@ -52,6 +53,36 @@ def test_another_shell_gets_the_words(ssh: Path) -> None:
     started = Hosts(names=("a", "b"), shell="env HOST={host} INDEX={index}").on(1, command, {"MARK": "x"})
     assert started[:3] == ["env", "HOST=b", "INDEX=1"]
     assert told(started)[:3] == [AWKWARD, str(ssh.parent), "x"]
+
+
+@pytest.mark.parametrize("shell", ["x {foo}", "ssh {host", "ssh '{host}", "", " ", "ssh {host.port}", "{0}"])
+def test_a_shell_that_starts_nothing_is_refused(shell: str) -> None:
+    with pytest.raises(ShardprofError, match="starts nothing"):
+        hosts_of("a,b", shell)
+
+
+@pytest.mark.parametrize("names", ["", ",", "a,", "a,,b"])
+def test_hosts_without_a_name_are_refused(names: str) -> None:
+    with pytest.raises(ShardprofError, match="has an empty name"):
+        hosts_of(names, None)
+
+
+def test_hosts_are_those_of_the_options() -> None:
+    assert hosts_of("a, b", "srun -w {host}") == Hosts(names=("a", "b"), shell="srun -w {host}")
+    assert hosts_of(None, None) == Hosts()
+
+
+def test_a_host_that_cannot_be_reached_is_told_with_its_own_words(tmp_path: Path) -> None:
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\nhost=$1; shift\n[ "$host" = a ] && exec "$@"\necho no way to $host >&2; exit 255\n')
+    shell.chmod(0o755)
+    hosts = Hosts(names=("a", "b"), shell=f"{shell} {{host}}")
+    hosts.check(0)
+    hosts.check(1)
+    with pytest.raises(ShardprofError, match="b cannot run a training: exit code 255; no way to b"):
+        hosts.check(2)
+    with pytest.raises(ShardprofError, match="a cannot run a training: absent: No such file"):
+        Hosts(names=("a",), shell="absent").check(1)
 
 
 def test_without_hosts_it_is_this_machine() -> None:

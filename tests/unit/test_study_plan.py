@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from shardprof.study.bench import plan as plans
+from shardprof.study.bench.disk import left_bytes
 from shardprof.study.bench.hosts import Hosts
-from shardprof.study.bench.plan import Plan, check_disk, plan
-from shardprof.study.bench.study_file import StudyError
+from shardprof.study.bench.plan import Plan, plan
+from shardprof.study.bench.runner import StudyFolder, obstacles, pending
 from shardprof.study.bench.trial import TrialFolder, commands
+from shardprof.study.results import FAILED, FINISHED
+from tests.unit.studies import cell, trial
 
 STUDY = """\
 [study]
@@ -55,16 +58,39 @@ def test_more_repeats_run_what_was_run_and_then_more(tmp_path: Path) -> None:
     assert [one.trial_id for one in more[:36]] == [one.trial_id for one in planned(tmp_path).order]
 
 
-def test_a_disk_that_is_too_small_is_refused_with_what_to_change(
+def test_a_disk_that_is_too_small_is_an_obstacle_with_what_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = planned(tmp_path, STUDY.replace("steps = 30", "steps = 30\nrepeats = 2"))
-    assert made.disk_bytes == 2 * 6 * 6 * (5 * 3 + 2) * 2**20, "of 2 and 4 ranks, 6 cells in all, 5 captured steps each"
-    check_disk(made.located, tmp_path / "not yet" / "there", made.disk_bytes)
-    usage = shutil.disk_usage(tmp_path)._replace(free=2**30)
-    monkeypatch.setattr(plans.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StudyError, match=r"study\.toml, line 4: .* has 1\.00 GiB free; .*--out, or lower repeats"):
-        check_disk(made.located, tmp_path, made.disk_bytes)
+    folder = StudyFolder(root=tmp_path / "not yet" / "there")
+    # Two repeats; 6 kinds of cells, each on 2 and on 4 ranks; a rank captures 5 steps of 6 blocks and 32 samples.
+    assert left_bytes(made.order) == 2 * 6 * 6 * (5 * (6 * 128 + 32 * 2) + 512) * 2**10
+    assert obstacles(made, made.order, folder) == ()
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**28)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    (short,) = obstacles(made, made.order, folder)
+    assert "study.toml, line 4: " in short.message
+    assert "its disk has 0.25 GiB free" in short.message
+    assert obstacles(made, made.order[:1], folder) == (), "for one training there is room"
+
+
+def test_a_cell_has_another_name_on_another_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = STUDY.replace('device = "DEVICE"\n', "")
+    monkeypatch.setattr(plans, "gpu_count", lambda: 0)
+    on_cpus = {one.trial_id for one in planned(tmp_path, text).order}
+    assert on_cpus == {one.trial_id for one in planned(tmp_path, device="cpu").order}
+    monkeypatch.setattr(plans, "gpu_count", lambda: 4)
+    assert on_cpus.isdisjoint(one.trial_id for one in planned(tmp_path, text).order)
+
+
+def test_what_is_pending_is_what_is_not_there_and_if_told_so_what_failed(tmp_path: Path) -> None:
+    made, folder = planned(tmp_path), StudyFolder(root=tmp_path)
+    first, second, *rest = made.order
+    folder.store.add(trial(cell(), trial_id=first.trial_id, status=FINISHED))
+    folder.store.add(trial(cell(), trial_id=second.trial_id, status=FAILED))
+    folder.store.add(trial(cell(), trial_id="of another file", status=FAILED))
+    assert pending(made, folder, again=False) == rest
+    assert pending(made, folder, again=True) == [second, *rest]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +98,8 @@ def test_a_disk_that_is_too_small_is_refused_with_what_to_change(
     [
         (("ranks = [2, 4]", "ranks = [2, 4]\nnodes = [2]"), 10, "2 nodes, and no hosts are named"),
         (("steps = 30", 'steps = 30\ndata = "absent"'), 4, "no CIFAR-10 in absent"),
+        # Of 1,500 images 4 ranks take 375 each: 11 micro-batches of 32, whose 12th is not whole.
+        (("steps = 30", "epochs = 1"), 3, "1 epoch of 1,500 images are 11 steps at a global batch of 128, of"),
         (("ranks = [2, 4]", "ranks = [2, 4]\nbatch_size = [400]"), 10, "4 ranks with 400 samples each are more than"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -79,6 +107,22 @@ def test_a_disk_that_is_too_small_is_refused_with_what_to_change(
 def test_obstacles_are_told_with_their_lines(tmp_path: Path, wrong: tuple[str, str], line: int, says: str) -> None:
     obstacles = planned(tmp_path, STUDY.replace(*wrong)).obstacles
     assert [f"line {line}: {says}" in error.message for error in obstacles] == [True]
+
+
+def test_epochs_that_last_long_enough_are_none(tmp_path: Path) -> None:
+    assert planned(tmp_path, STUDY.replace("steps = 30", "epochs = 2")).obstacles == ()
+    text = STUDY.replace("steps = 30", "epochs = 2") + "accumulation = [2]\n"
+    assert "2 epochs of 1,500 images are 11 steps at a global batch of 256" in str(planned(tmp_path, text).obstacles[0])
+
+
+def test_images_that_are_not_all_there_are_an_obstacle(tmp_path: Path) -> None:
+    text = STUDY.replace("steps = 30", f"steps = 30\ndata = '{tmp_path}'")
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    assert f"{folder} has no data_batch_1" in planned(tmp_path, text).obstacles[0].message
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
+        (folder / name).touch()
+    assert planned(tmp_path, text).obstacles == ()
 
 
 def test_gpus_that_are_not_there_are_an_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

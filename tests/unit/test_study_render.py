@@ -224,12 +224,112 @@ def test_what_lost_efficiency_goes_to_is_told(name: str) -> None:
     )
 
 
+def terminal_at(width: int, trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The report in a terminal, its lines drawn together."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    return re.sub(r"\s+", " ", written(terminal.render, conclude(trials)))
+
+
+def test_what_is_won_is_no_part_of_what_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 of 100 ms are lost: 30 to communication, while compute wins 10."""
+    trials = [
+        trial(cell("ddp", ranks=ranks), measured={"report": made, "figures": P50})
+        for ranks, made in ((2, report(compute=60, all_reduce=20)), (4, report(compute=50, all_reduce=50)))
+    ]
+    assert "in the median of 1 cell, go 100 % to exposed communication." in terminal_at(100, trials, monkeypatch)
+
+
+def test_columns_that_a_narrow_terminal_drops_are_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = (figure("cpu_rss", 1, "GiB"), figure("wire_bytes", 1e6, "bytes"), figure("data_wait", 1, "ms"))
+    trials = [
+        one
+        for name in ("fsdp2-grad-op-of-a-long-name", "ddp")
+        for one in repeated(cell(name), [100, 103, 107], *told, measured={"figures": P50 + told})
+    ]
+    narrow, wide = (terminal_at(width, trials, monkeypatch) for width in (60, 160))
+    ranking = slice(narrow.index("Throughput and step"), narrow.index("Said of FSDP"))
+    assert "network: what a node sends to others" in wide
+    assert "network: what a node sends to others" not in narrow[ranking]
+    assert "to best: step time" in narrow[ranking]
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_columns_of_which_nothing_is_known_are_not_explained(name: str) -> None:
+    text = written(RENDERED[name], conclude(repeated(cell(), [100, 101, 102])))
+    for said in ("/theory", "what a node sends", "under compute", "model states are"):
+        assert said not in text[text.index("Throughput and step time") : text.index("Said of")]
+    assert "to best" in text
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_where_a_configuration_is_best_is_told_without_more(name: str) -> None:
+    trials = [
+        one
+        for batch in (8, 16)
+        for ranks in (1, 2)
+        for strategy, step_ms in (("ddp", 100 + 10 * batch * ranks), ("zero1", 900))
+        if (strategy, batch, ranks) != ("ddp", 16, 2)
+        for one in repeated(cell(strategy, batch_size=batch, ranks=ranks), [step_ms] * 3)
+    ]
+    text = re.sub(r"\s+", " ", re.sub(r"\\|<[^>]*>", " ", written(RENDERED[name], conclude(trials))))
+    decided = text[text.index("Which to take") : text.index("derived")]
+    assert "batch 8, 1 rank or 2 ranks; batch 16, 1 rank" in decided
+    assert "more" not in decided
+
+
+def test_the_figures_of_many_situations_are_told_from_the_least_to_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [
+        one
+        for batch in (8, 16, 32, 64)
+        for strategy, step_ms in (("ddp", 100), ("zero1", 200))
+        for one in repeated(cell(strategy, batch_size=batch), [step_ms] * 3)
+    ]
+    assert "ddp throughput always 160 to 1,280 samples/s" in terminal_at(120, trials, monkeypatch)
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_what_has_not_run_yet_is_counted(name: str) -> None:
+    text = written(RENDERED[name], conclude(repeated(cell(), [100] * 2, planned=3)))
+    assert "2 of 3 trials finished" in text
+    assert "1 not run yet" in text
+
+
+def test_only_a_study_has_a_scaling_efficiency(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = figure("scaling_efficiency", None, "%", missing="of several trainings: see bench report")
+    alone = [trial(cell("ddp", ranks=2), 100, missing)]
+    several = [*alone, trial(cell("ddp", ranks=4), 125, missing)]
+    assert "no cells differ in their ranks only" in terminal_at(100, alone, monkeypatch)
+    assert "scaling_efficiency" not in terminal_at(100, several, monkeypatch)
+
+
+def agreeing(later: float) -> list[Trial]:
+    """Losses that are the same for 50 steps and, after them, apart by so much."""
+    ours, theirs = [1.0] * 60, [1.0] * 54 + [1.0 + later] * 6
+    return [trial(cell(n), 100, measured={"losses": losses(*v)}) for n, v in (("ddp", ours), ("zero1", theirs))]
+
+
+def test_losses_that_part_when_they_are_small_are_told_by_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = terminal_at(100, agreeing(0.5), monkeypatch)
+    assert "over the first 50 steps they differ by 0 at most" in text
+    assert "from step 55 of 60 on losses are further apart than that, first those of zero1 and ddp; what was" in text
+    assert "They do over all 60 steps." in terminal_at(100, agreeing(1e-5), monkeypatch)
+
+
+def test_one_step_is_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [trial(cell(name), 100, measured={"losses": losses(1.0)}) for name in ("ddp", "zero1")]
+    assert "in the first step they differ by" in terminal_at(100, trials, monkeypatch)
+
+
 @pytest.mark.parametrize("name", RENDERED)
 def test_a_study_of_nothing_says_so(name: str) -> None:
-    for trials in ([], [trial(cell(), status=FAILED, reason="no disk", measured={"figures": ()})]):
-        text = written(RENDERED[name], conclude(trials))
-        assert "No training finished, so there is nothing to compare." in text
-    assert "no disk" in text
+    text = written(RENDERED[name], conclude([]))
+    assert "No training has ended yet, so there is nothing to compare." in text
+    assert "Every trial finished" not in text
+    failed = written(RENDERED[name], conclude([trial(cell(), status=FAILED, reason="no disk")]))
+    assert "No training finished, so there is nothing to compare." in failed
+    assert "no disk" in failed
+    for said in ("Said of FSDP and DeepSpeed", "devices not told", "How sure"):
+        assert said not in text + failed
 
 
 @pytest.mark.parametrize("name", RENDERED)

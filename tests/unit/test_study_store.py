@@ -14,8 +14,9 @@ import pytest
 
 from shardprof.errors import ShardprofError
 from shardprof.study.metrics import METRICS
-from shardprof.study.results import FAILED, Accuracy, Figure, Loss, Measurement, StepTime, Trial
-from shardprof.study.store import FORMATS, Store
+from shardprof.study.results import FAILED, FINISHED, Accuracy, Figure, Loss, Measurement, StepTime, Trial
+from shardprof.study.schema import FORMATS
+from shardprof.study.store import Store
 from tests.unit import studies
 
 FULL = Measurement(
@@ -60,7 +61,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_trials_come_back_as_they_went_in(store: Store) -> None:
-    assert store.known() == {"a-0", "b-0"}
+    assert store.statuses() == {"a-0": FINISHED, "b-0": FAILED}
     assert store.trials() == TRIALS
 
 
@@ -71,6 +72,13 @@ def test_an_export_is_read_like_the_file(store: Store, tmp_path: Path, form: str
     assert Store(tmp_path / "it's exported").trials() == TRIALS
 
 
+def test_steps_that_took_no_time_are_not_read(store: Store) -> None:
+    with duckdb.connect(str(store.path)) as database:
+        database.execute("UPDATE steps SET wall_ns = -1 WHERE step = 0")
+        database.execute("INSERT INTO steps VALUES ('a-0', 2, 0, true), ('a-0', 3, NULL, true)")
+    assert store.trials()[0].measurement.steps == FULL.steps[1:]
+
+
 def test_what_figures_mean_stands_beside_them(store: Store) -> None:
     with duckdb.connect(str(store.path), read_only=True) as database:
         rows = database.execute("SELECT name, number, unit FROM metrics ORDER BY number").fetchall()
@@ -78,15 +86,18 @@ def test_what_figures_mean_stands_beside_them(store: Store) -> None:
     assert {number for _, number, _ in rows} == set(range(1, 37))
 
 
-def test_failed_trials_can_be_forgotten_and_run_again(store: Store) -> None:
-    store.forget_failed()
-    assert store.known() == {"a-0"}
+def test_trials_can_be_forgotten_and_run_again(store: Store) -> None:
+    before = store.path.stat().st_mtime_ns
+    store.forget(())
+    assert store.path.stat().st_mtime_ns == before
+    store.forget({"b-0", "of another study"})
+    assert store.statuses() == {"a-0": FINISHED}
     store.add(TRIALS[1])
     assert store.trials() == TRIALS
 
 
 def test_a_trial_is_written_as_a_whole_or_not_at_all(store: Store) -> None:
-    with pytest.raises(duckdb.Error):
+    with pytest.raises(ShardprofError, match="cannot be written"):
         store.add(trial(trial_id="a-0"))  # there already
     assert store.trials() == TRIALS
     with duckdb.connect(str(store.path), read_only=True) as database:
@@ -116,7 +127,48 @@ def test_a_study_that_is_killed_while_it_writes_loses_only_that_trial(store: Sto
     assert subprocess.run(command, env=environment, timeout=60).returncode == -9
     assert store.trials() == TRIALS
     store.add(trial(trial_id="c-0", started_ns=30))
-    assert store.known() == {"a-0", "b-0", "c-0"}
+    assert store.statuses().keys() == {"a-0", "b-0", "c-0"}
+
+
+FULL_DISK = """
+import random, resource, sys
+from pathlib import Path
+from shardprof.errors import ShardprofError
+from shardprof.study.results import Measurement, StepTime
+from shardprof.study.store import Store
+from tests.unit.test_study_store import trial
+drawn = random.Random(0)
+steps = [StepTime(step=step, wall_ns=drawn.getrandbits(62), counts=True) for step in range(200_000)]
+store = Store(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size, resource.RLIM_INFINITY))
+try:
+    store.add(trial(trial_id="c-0", measurement=Measurement(steps=tuple(steps))))
+except ShardprofError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_file_that_cannot_grow_is_told_and_what_was_written_stays(store: Store) -> None:
+    """A limit of a process's files fails as a full disk does."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", FULL_DISK, str(store.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(f"{store.path} cannot be written")
+    assert "make room on its disk" in done.stderr
+    assert store.trials() == TRIALS
+
+
+def test_a_file_without_tables_is_a_study_without_trials_yet(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results.duckdb")
+    duckdb.connect(str(store.path)).close()
+    assert store.statuses() == {}
+    for asked in (store.trials, lambda: store.export(tmp_path / "out", "csv")):
+        with pytest.raises(ShardprofError, match="holds no study"):
+            asked()
+    assert not (tmp_path / "out").exists()
+    store.add(TRIALS[0])
+    assert store.trials() == TRIALS[:1]
 
 
 def test_what_holds_no_study_is_told(tmp_path: Path) -> None:

@@ -165,6 +165,24 @@ def test_without_a_mark_the_group_of_an_all_reduce_is_known_only_where_there_is_
     assert "groups_unknown" in [doubt["code"] for doubt in rank["report"]["quality"]]
 
 
+def test_a_call_without_a_mark_is_of_the_group_whose_thread_carries_it(trace: Report) -> None:
+    """DTensor launches from C++, in no range, as for the norm of FSDP2's gradients. A group has threads of its own."""
+    made = Trace(TWO_BY_TWO).step(0, 0, 100)
+    made.in_group("1", 0, 4).call("allreduce_", 1, [[2000]]).transfer("all_reduce", 5, 9, 2000)
+    made.in_group("2", 20, 24).call("allreduce_", 21, [[500]]).transfer("all_reduce", 25, 29, 500, tid=COMM + 1)
+    made.call("allreduce_", 31, [[10]]).transfer("all_reduce", 35, 39, 10)
+    made.call("allreduce_", 41, [[20]]).transfer("all_reduce", 45, 49, 20, tid=COMM + 1)
+    assert rows(trace(made)) == [("all_reduce", [0, 1], 2, 8040, 8040), ("all_reduce", [0, 2], 2, 2080, 2080)]
+
+
+def test_a_thread_that_carries_two_groups_tells_none(trace: Report) -> None:
+    made = Trace(TWO_BY_TWO).step(0, 0, 100)
+    made.in_group("1", 0, 4).call("allreduce_", 1, [[2000]]).transfer("all_reduce", 5, 9, 2000)
+    made.in_group("2", 20, 24).call("allreduce_", 21, [[500]]).transfer("all_reduce", 25, 29, 500)
+    made.call("allreduce_", 31, [[10]]).transfer("all_reduce", 35, 39, 10)
+    assert ("all_reduce", None, 1, 40, None) in rows(trace(made))
+
+
 @pytest.mark.parametrize("name", ["send", "recv_", "reduce_"])
 def test_marks_name_the_group_of_every_kind_of_call(name: str, trace: Report) -> None:
     made = Trace(TWO_BY_TWO).step(0, 0, 100).event("shardprof::group 1", 0, 4).call(name, 1, [[1000]])

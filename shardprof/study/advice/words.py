@@ -15,7 +15,8 @@ from shardprof.study.bench.fit import CONTEXT_BYTES, DOES_NOT_FIT, FITS, TIGHT
 from shardprof.study.bench.tuning import tuned
 from shardprof.words import Scale, duration, enumeration, gibibytes, size, time_scale
 
-STUDY = "shardprof bench run benchmarks/studies/poster.toml"
+_ONE_NODE = "shardprof bench run benchmarks/studies/single-node.toml"
+_SEVERAL = "shardprof bench run benchmarks/studies/poster.toml"
 _S = 1e9
 
 _NAMES = {
@@ -63,8 +64,13 @@ def view(advice: Advice) -> AdviceView:
             ("study", question.calibration.notes),
             ("assumed", tuple(_assumptions(question))),
         ),
-        next_commands=((STUDY, "measure it"),),
+        next_commands=((_study(question), "measure it"),) if advice.first else (),
     )
+
+
+def _study(question: Question) -> str:
+    """What measures it."""
+    return _ONE_NODE if question.nodes == 1 else _SEVERAL
 
 
 def _about(question: Question) -> Iterator[str]:
@@ -119,7 +125,8 @@ def _sure(advice: Advice) -> str:
     if not tied:
         return "How sure: it is ahead of all others that fit wherever in their ranges the assumptions lie."
     names = enumeration([name(each) for each in tied])
-    return f"How sure: {names} may be as fast, and cannot be told apart from it without measuring: {STUDY}"
+    study = _study(advice.question)
+    return f"How sure: {names} may be as fast, and cannot be told apart from it without measuring: {study}"
 
 
 def _table(advice: Advice) -> Table:

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
-from shardprof.study.bench.cells import Cell, cells, knobs_of
+from shardprof.study.bench.cells import Cell, knobs_of
 from shardprof.study.bench.hosts import Hosts
+from shardprof.study.bench.located import Located, StudyError
 from shardprof.study.bench.machine import gpu_count
-from shardprof.study.bench.study_file import Located, StudyError
+from shardprof.study.bench.matrix import cells
 from shardprof.study.bench.trial import Planned
 from shardprof.study.shapes import MODELS
-from shardprof.words import gibibytes, plural
+from shardprof.words import plural
 
 DIGITS = "digits"
 _TRAIN_IMAGES = {"digits": 1_500, "CIFAR-10": 50_000}
 _CIFAR_FOLDER = "cifar-10-batches-py"
+_CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
 _PACKAGES = {"torch": "torch", "torchvision": "study", "deepspeed": "deepspeed", "sklearn": "study"}
-_CAPTURED_STEP_BYTES = 3 * 2**20
-_RECORDED_RANK_BYTES = 2 * 2**20
-"""What a rank leaves on disk: for each captured step, and beside them; a ViT-B's step is 1 to 2 MB of trace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +38,6 @@ class Plan:
     device: str
     order: tuple[Planned, ...]
     obstacles: tuple[StudyError, ...]
-
-    @property
-    def disk_bytes(self) -> int:
-        """About what all of them leave on disk."""
-        length = self.located.file.study
-        a_rank = length.captured * _CAPTURED_STEP_BYTES + _RECORDED_RANK_BYTES
-        return sum(planned.cell.ranks * a_rank for planned in self.order)
 
 
 def plan(path: Path, hosts: Hosts, fabric_bytes_per_s: float | None) -> Plan:
@@ -72,19 +64,6 @@ def plan(path: Path, hosts: Hosts, fabric_bytes_per_s: float | None) -> Plan:
         *_of_images(located, found),
     )
     return Plan(located=located, cells=found, device=device, order=order, obstacles=obstacles)
-
-
-def check_disk(located: Located, folder: Path, need_bytes: int) -> None:
-    """Raise StudyError where the disk of `folder` has less room than that."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if free < need_bytes:
-        message = (
-            f"the trainings leave about {gibibytes(need_bytes)} in {folder}, and its disk has {gibibytes(free)} free"
-        )
-        raise located.mistake(
-            ".study.repeats", message, "choose another place with --out, or lower repeats or captured"
-        )
 
 
 def _blocks(found: Sequence[Cell], repeats: int, seed: int) -> list[tuple[int, Cell]]:
@@ -126,11 +105,36 @@ def _of_packages(located: Located, found: Sequence[Cell]) -> Iterator[StudyError
 
 def _of_images(located: Located, found: Sequence[Cell]) -> Iterator[StudyError]:
     data = located.file.study.data
-    if data != DIGITS and not (Path(data) / _CIFAR_FOLDER).is_dir():
-        message = f"no CIFAR-10 in {data}: it has no folder {_CIFAR_FOLDER}"
-        yield located.mistake(".study.data", message, 'name the folder that holds it, or use "digits"')
+    if data != DIGITS:
+        folder = Path(data) / _CIFAR_FOLDER
+        absent = [name for name in _CIFAR_FILES if not (folder / name).is_file()]
+        if absent:
+            what = f"{folder} has no {absent[0]}" if folder.is_dir() else f"it has no folder {_CIFAR_FOLDER}"
+            message = f"no CIFAR-10 in {data}: {what}"
+            yield located.mistake(".study.data", message, 'name the folder that holds it, or use "digits"')
     images = _TRAIN_IMAGES[DIGITS if data == DIGITS else "CIFAR-10"]
     largest = max(found, key=lambda cell: cell.batch_size * cell.ranks)
     if largest.batch_size * largest.ranks > images:
         message = f"{largest.ranks} ranks with {largest.batch_size} samples each are more than the {images:,} images"
         yield located.mistake(".matrix.batch_size", message, "lower batch_size or ranks")
+        return
+    yield from _of_epochs(located, found, images)
+
+
+def _of_epochs(located: Located, found: Sequence[Cell], images: int) -> Iterator[StudyError]:
+    length = located.file.study
+    if length.epochs is None:
+        return
+    steps, cell = min(((_steps(cell, length.epochs, images), cell) for cell in found), key=itemgetter(0))
+    if steps < length.least_steps:
+        message = (
+            f"{plural(length.epochs, 'epoch')} of {images:,} images are {plural(steps, 'step')} at a global batch of "
+            f"{cell.global_batch:,}, of which none counts in figures"
+        )
+        yield located.mistake(".study.epochs", message, "raise epochs, or lower batch_size, accumulation or warm_up")
+
+
+def _steps(cell: Cell, epochs: int, images: int) -> int:
+    """What the workload makes of epochs: images that fill no micro-batch of all ranks are left over."""
+    micro_batches = images // cell.ranks // cell.batch_size
+    return max(1, epochs * micro_batches // cell.accumulation)

@@ -16,15 +16,20 @@ import msgspec
 
 from shardprof.analysis.result import Result
 from shardprof.errors import ShardprofError
+from shardprof.study.bench.disk import left_bytes, shortage
 from shardprof.study.bench.failure import ending, oom_kill_count
 from shardprof.study.bench.hosts import Hosts
+from shardprof.study.bench.located import StudyError
 from shardprof.study.bench.machine import facts_of_machine, facts_of_run
 from shardprof.study.bench.nodes import run_nodes
-from shardprof.study.bench.plan import Plan, check_disk
+from shardprof.study.bench.plan import Plan
 from shardprof.study.bench.trial import Planned, TrialFolder, commands
 from shardprof.study.metrics import measure
 from shardprof.study.results import FINISHED, Measurement, Trial
 from shardprof.study.store import RESULTS_FILE, Store
+
+_LAST_TOLD = "ended_ns"
+"""What a training tells of itself only when it has come to its end: see workloads/vit.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +59,33 @@ class StudyFolder:
             yield
 
 
-def pending(plan: Plan, folder: StudyFolder) -> list[Planned]:
-    """What is planned and not there yet, in its order."""
-    known = folder.store.known()
-    return [planned for planned in plan.order if planned.trial_id not in known]
+def pending(plan: Plan, folder: StudyFolder, *, again: bool) -> list[Planned]:
+    """What is planned and not there yet, in its order; with `again` what is there and did not finish, too."""
+    there = folder.store.statuses()
+    done = {trial_id for trial_id, status in there.items() if status == FINISHED or not again}
+    return [planned for planned in plan.order if planned.trial_id not in done]
+
+
+def obstacles(plan: Plan, planned: Sequence[Planned], folder: StudyFolder) -> tuple[StudyError, ...]:
+    """What keeps these of a plan from being run here: its own obstacles, and a disk that is too small."""
+    short = shortage(plan.located, folder.root, left_bytes(planned))
+    return (*plan.obstacles, *([short] if short else []))
 
 
 def run(plan: Plan, planned: Sequence[Planned], folder: StudyFolder, hosts: Hosts) -> Iterator[Trial]:
-    """Run these; each comes out when its results are written. Raises StudyError where the disk becomes full."""
+    """Run these, those of them that are there once again; each comes out when its results are written. Raises
+    StudyError where the disk becomes full."""
     name = plan.located.file.study.name
-    a_trial_bytes = plan.disk_bytes // len(plan.order)
-    check_disk(plan.located, folder.root, a_trial_bytes * len(planned))
+    folder.store.plan(name, plan.order[0].fabric_bytes_per_s, [one.trial_id for one in plan.order])
+    folder.store.forget({one.trial_id for one in planned} & folder.store.statuses().keys())
+    return _trials(plan, planned, folder, hosts)
+
+
+def _trials(plan: Plan, planned: Sequence[Planned], folder: StudyFolder, hosts: Hosts) -> Iterator[Trial]:
     for one in planned:
-        check_disk(plan.located, folder.root, a_trial_bytes)
-        trial = replace(_run_one(one, folder.trial(one), hosts), study=name)
+        if short := shortage(plan.located, folder.root, left_bytes([one])):
+            raise short
+        trial = replace(_run_one(one, folder.trial(one), hosts), study=plan.located.file.study.name)
         folder.store.add(trial)
         yield trial
 
@@ -80,7 +98,11 @@ def _run_one(planned: Planned, folder: TrialFolder, hosts: Hosts) -> Trial:
     timeout_s = planned.length.timeout_s
     codes, over = run_nodes(commands(planned, folder, hosts, _free_port()), outputs, timeout_s)
     seconds = (time.time_ns() - started_ns) / 1e9
-    end = ending(codes, outputs, timeout_s if over else None, oom_kill_count() - oom_kills)
+    measurement = portable(measure(folder.root, planned.cell, planned.length), folder.root.parents[1])
+    end = ending(
+        codes, outputs, timeout_s=timeout_s if over else None, oom_kills=oom_kill_count() - oom_kills,
+        is_complete=_LAST_TOLD in measurement.workload,
+    )  # fmt: skip
     return Trial(
         trial_id=planned.trial_id,
         study="",
@@ -96,7 +118,7 @@ def _run_one(planned: Planned, folder: TrialFolder, hosts: Hosts) -> Trial:
         seconds=seconds,
         fabric_bytes_per_s=planned.fabric_bytes_per_s,
         environment=facts_of_machine() | facts_of_run(folder),
-        measurement=portable(measure(folder.root, planned.cell, planned.length), folder.root.parents[1]),
+        measurement=measurement,
     )
 
 

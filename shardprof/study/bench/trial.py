@@ -31,7 +31,7 @@ class Planned:
     @property
     def cell_id(self) -> str:
         """The same for all repeats."""
-        return cell_id(self.cell, self.length, self.knobs, self.fabric_bytes_per_s)
+        return cell_id(self.cell, self.length, self.knobs, self.fabric_bytes_per_s, self.device)
 
     @property
     def trial_id(self) -> str:

@@ -28,7 +28,7 @@ def memory_of(cell: CellTrials, name: str) -> dict[tuple[str, int], float]:
 
 def figures_of(cell: CellTrials, times: StepTimes, memory: tuple[str, str]) -> CellFigures:
     """All figures of a cell."""
-    step = times.estimate
+    step = times.estimate if cell.diverged_at is None else None
     whole = mean_step(cell)
     return CellFigures(
         cell_id=cell.cell_id,
@@ -38,6 +38,7 @@ def figures_of(cell: CellTrials, times: StepTimes, memory: tuple[str, str]) -> C
         situation=cell.situation,
         trials=len(cell.trials),
         finished=len(cell.finished),
+        diverged_at=cell.diverged_at,
         step_ns=step,
         samples_per_s=by(1e9 * cell.cell.global_batch, step) if step else None,
         memory_bytes=repeated(list(memory_of(cell, memory[0]).values())),

@@ -11,7 +11,7 @@ from statistics import fmean, median
 from shardprof.study.conclusions.groups import CellTrials
 from shardprof.study.conclusions.reading import base_figure, missing
 from shardprof.study.conclusions.study import Study
-from shardprof.study.conclusions.study_report import Agreement, Learning, Point, Situation
+from shardprof.study.conclusions.study_report import AGREES, Agreement, Learning, Point, Situation
 from shardprof.study.results import Accuracy, Loss, Trial
 
 AGREEING_STEPS = 50
@@ -47,7 +47,7 @@ def _learning(cell: CellTrials, first: Trial, equal_samples: int) -> Learning:
         loss=_last_loss([one.losses for one in measured]),
         loss_at_equal=_last_loss([[loss for loss in one.losses if loss.samples <= equal_samples] for one in measured]),
         equal_samples=equal_samples,
-        diverged_at=next((loss.step for loss in first.measurement.losses if not math.isfinite(loss.loss)), None),
+        diverged_at=cell.diverged_at,
         accuracy=median(reached) if reached else None,
         target=None if target is None else float(target),
         seconds_to_target=median(took_ns.values()) / _NS if took_ns else None,
@@ -81,7 +81,7 @@ def agreement(study: Study) -> tuple[Agreement, ...]:
     alike: dict[Situation, dict[str, CellTrials]] = defaultdict(dict)
     for cell in study.cells:
         if cell.situation.precision == "fp32" and _first(cell):
-            same_work = replace(cell.situation, fabric_bytes_per_s=0.0, nodes=1, checkpointing=False)
+            same_work = replace(cell.situation, fabric_bytes_per_s=None, nodes=1, checkpointing=False)
             alike[same_work].setdefault(cell.name, cell)
     found = [row for cells in alike.values() for row in _against_one(cells)]
     return tuple(sorted(found, key=lambda row: -row.largest))
@@ -116,6 +116,6 @@ def _agreement(cell: CellTrials, against: CellTrials) -> Agreement | None:
         largest=largest,
         at_step=at_step,
         steps=len(off[:AGREEING_STEPS]),
-        whole=max(off)[0],
+        parts_at=next((step for difference, step in off if difference > AGREES), None),
         all_steps=len(off),
     )

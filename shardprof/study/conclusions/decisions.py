@@ -70,7 +70,7 @@ def _figure(study: Study, cell: CellTrials, role: str) -> str:
     leading = best(study, role, cell.situation)
     if cell not in leading:
         return _amount(study, cell, role) + _against(study, cell, leading[0], role)
-    behind = [other for other in study.situations[cell.situation] if other not in leading]
+    behind = [other for other in study.by_speed(cell.situation) if other not in leading]
     valued = [(value, other) for other in behind if (value := figure(study.of(other), role)) is not None]
     nearest = min(valued, key=lambda pair: pair[0])[1] if valued else None
     tied = [other.name for other in leading if other is not cell]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from shardprof.study.bench.cells import AS_SHIPPED, Cell
+from shardprof.study.bench.cells import Cell
+from shardprof.study.conclusions.naming import differences, label
 from shardprof.study.conclusions.phrases import bandwidth
 from shardprof.study.conclusions.reading import Value
 from shardprof.study.conclusions.study_report import Situation
@@ -33,18 +35,27 @@ class CellTrials:
         found = {block: value(trial) for block, trial in self.finished.items()}
         return {block: number for block, number in found.items() if number is not None}
 
+    @property
+    def diverged_at(self) -> int | None:
+        """The first step of a finished trial whose loss was no number; None where all were numbers."""
+        losses = (loss for trial in self.finished.values() for loss in trial.measurement.losses)
+        return min((loss.step for loss in losses if not math.isfinite(loss.loss)), default=None)
+
 
 def cells_of(trials: Sequence[Trial]) -> tuple[CellTrials, ...]:
     """The cells, by situation and in the order in which they are named."""
     grouped: dict[tuple[str, Situation], list[Trial]] = defaultdict(list)
     for trial in sorted(trials, key=lambda trial: trial.started_ns):
         grouped[trial.cell_id, situation_of(trial)].append(trial)
-    alike = Counter((situation, _label(group[0].cell)) for (_, situation), group in grouped.items())
+    alike: dict[tuple[Situation, str], dict[str, Trial]] = defaultdict(dict)
+    for (cell_id, situation), group in grouped.items():
+        alike[situation, label(group[0].cell)][cell_id] = group[0]
+    names = {key: differences(cells) for key, cells in alike.items()}
     found = [
         CellTrials(
             cell_id=cell_id,
             cell=group[0].cell,
-            name=_label(group[0].cell) + (f" ({cell_id[:6]})" if alike[situation, _label(group[0].cell)] > 1 else ""),
+            name=_name(group[0].cell, names[situation, label(group[0].cell)][cell_id]),
             situation=situation,
             trials=tuple(group),
             finished={(trial.study, trial.repeat): trial for trial in group if trial.status == FINISHED},
@@ -54,14 +65,14 @@ def cells_of(trials: Sequence[Trial]) -> tuple[CellTrials, ...]:
     return tuple(sorted(found, key=lambda cell: (cell.situation, cell.name)))
 
 
-def _label(cell: Cell) -> str:
-    return cell.strategy if cell.knobs == AS_SHIPPED else f"{cell.strategy} {cell.knobs}"
+def _name(cell: Cell, difference: str) -> str:
+    return f"{label(cell)} ({difference})" if difference else label(cell)
 
 
 def situation_of(trial: Trial) -> Situation:
     """All of a trial but its strategy and knobs."""
     told = {f.name: getattr(trial.cell, f.name) for f in fields(Situation) if f.name != "fabric_bytes_per_s"}
-    return Situation(**told, fabric_bytes_per_s=trial.fabric_bytes_per_s or 0.0)
+    return Situation(**told, fabric_bytes_per_s=trial.fabric_bytes_per_s)
 
 
 def by_situation(cells: Sequence[CellTrials]) -> dict[Situation, list[CellTrials]]:

@@ -17,17 +17,24 @@ from shardprof.words import enumeration
 
 _AXES = ("model", "precision", "checkpointing", "batch_size", "accumulation", "nodes", "ranks", "fabric_bytes_per_s")
 _MOST_NAMES = 3
-_NO_ANSWER = "No training finished, so there is nothing to compare."
+_NO_ANSWER = {
+    "none": "No training has ended yet, so there is nothing to compare.",
+    "unfinished": "No training finished, so there is nothing to compare.",
+    "diverged": "Every training that finished diverged, so there is nothing to compare.",
+    "untimed": "No step counts: all are warm-up or captured, so there are no speeds to compare.",
+}
 
 
 def head(study: Study) -> Head:
     """The head of the report of a study."""
     repeats = [len(cell.finished) for cell in study.cells] or [0]
+    left = _left(study)
     values = {axis: _values(study, axis) for axis in _AXES}
     names = tuple(dict.fromkeys(cell.name for cell in study.cells))
     return Head(
         studies=tuple(sorted({trial.study for trial in study.trials})),
         trials=dict(Counter(trial.status for trial in study.trials)),
+        left=left,
         cells=len(study.cells),
         repeats=(min(repeats), max(repeats)),
         on_gpu=runs_on_gpu(study),
@@ -35,13 +42,22 @@ def head(study: Study) -> Head:
         varied={"configuration": names} | {axis: told for axis, told in values.items() if len(told) > 1},
         environment=_environment(study),
         hours=sum(trial.seconds for trial in study.trials) / 3600,
-        answer=tuple(_answer(study)),
+        answer=(*_reservations(study, left), *_answer(study)),
         sureness=_sureness(repeats),
     )
 
 
+def _left(study: Study) -> int:
+    """The trainings that are planned and not there."""
+    there: dict[tuple[str, float | None, int], int] = Counter(
+        (trial.study, trial.fabric_bytes_per_s, trial.planned) for trial in study.trials if trial.planned is not None
+    )
+    return sum(planned - count for (_, _, planned), count in there.items())
+
+
 def _values(study: Study, axis: str) -> tuple[str, ...]:
-    situations = sorted(study.situations, key=lambda situation: getattr(situation, axis))
+    all_of_them = dict.fromkeys(cell.situation for cell in study.cells)
+    situations = sorted(all_of_them, key=lambda situation: getattr(situation, axis) or 0)
     if axis == "fabric_bytes_per_s" and not any(situation.fabric_bytes_per_s for situation in situations):
         return ()
     return tuple(dict.fromkeys(axis_words(situation, axis) for situation in situations))
@@ -60,21 +76,43 @@ def _sureness(repeats: Sequence[int]) -> str:
         parts.append("intervals of 95 % are from the medians of the repeats, and of ratios within repeats")
     if min(repeats) < LEAST_REPEATS:
         parts.append(
-            f"with fewer than {LEAST_REPEATS} repeats intervals are from drawing steps again: what differs from run to "
-            "run is not in them, so that they are narrower than the truth"
+            f"with fewer than {LEAST_REPEATS} repeats intervals of step times are from drawing steps again: what "
+            "differs from run to run is not in them, so that they are narrower than the truth"
         )
+    if LEAST_REPEATS - 1 in repeats:
+        parts.append("those of memory are from the repeats, and wide where there are two")
     return "; ".join([*parts, "each interval is right in 95 of 100 cases, so that of many some are wrong"])
+
+
+def _reservations(study: Study, left: int) -> Iterator[str]:
+    """What to know before the answer: what has not run, and what diverged."""
+    if left:
+        have = "has" if left == 1 else "have"
+        yield f"{left:,} of {len(study.trials) + left:,} trainings {have} not run yet: what follows is of the others."
+    diverged = dict.fromkeys(cell.name for cell in study.cells if cell.diverged_at is not None)
+    if diverged:
+        names = enumeration(list(diverged))
+        yield f"{names} diverged: the loss is no number, so speed and bytes are compared with nothing."
 
 
 def _answer(study: Study) -> Iterator[str]:
     """The fastest in each situation, FSDP or DDP against DeepSpeed, and the least memory."""
     timed = [situation for situation in study.situations if study.by_speed(situation)]
     if not timed:
-        yield _NO_ANSWER
+        yield _NO_ANSWER[_why_none(study)]
         return
     yield _fastest(study, timed)
     yield from _rivals(study, timed)
     yield from _least_memory(study, timed)
+
+
+def _why_none(study: Study) -> str:
+    if not study.cells:
+        return "none"
+    finished = [cell for cell in study.cells if cell.finished]
+    if not finished:
+        return "unfinished"
+    return "untimed" if any(cell.diverged_at is None for cell in finished) else "diverged"
 
 
 def _fastest(study: Study, situations: Sequence[Situation]) -> str:

@@ -1,7 +1,8 @@
 """What is said of FSDP and DeepSpeed, held against the figures of a study: it holds, does not, or cannot be told.
 
 Each hypothesis is a few claims that cases decide, a case being a cell or a pair of cells. Where the study lacks what a
-hypothesis `needs`, its figures may agree with it, but refute nothing.
+hypothesis `needs`, its figures may agree with it, but refute nothing. Cells on one rank say nothing of communication,
+and have no sizes of model states.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from shardprof.study.conclusions.cases import (
     takes_more_than_with_small_buckets,
     verdicts,
 )
-from shardprof.study.conclusions.groups import DDP, DEEPSPEED, FSDP, family
+from shardprof.study.conclusions.groups import DDP, DEEPSPEED, FSDP, CellTrials, family
 from shardprof.study.conclusions.study import Study
 from shardprof.study.conclusions.study_report import DOES_NOT_HOLD, HOLDS, UNKNOWN, Claim, Hypothesis
 
@@ -46,10 +47,15 @@ def runs_on_gpu(study: Study) -> bool | None:
     return "cuda" in devices if devices else None
 
 
+def _communicating(study: Study) -> list[CellTrials]:
+    return [cell for cell in study.compared if cell.finished and cell.situation.ranks > 1]
+
+
 def _overlap(study: Study, *, on_gpu: bool | None) -> Hypothesis:
-    late = [cell for cell in study.cells if is_shipped(cell, DEEPSPEED) and has_one_bucket(cell)]
-    others = [cell for cell in study.cells if family(cell.cell.strategy) in (FSDP, DDP) and cell.finished]
-    one_node = [situation for situation in study.situations if situation.nodes == 1]
+    cells = _communicating(study)
+    late = [cell for cell in cells if is_shipped(cell, DEEPSPEED) and has_one_bucket(cell)]
+    others = [cell for cell in cells if family(cell.cell.strategy) in (FSDP, DDP)]
+    one_node = dict.fromkeys(cell.situation for cell in cells if cell.situation.nodes == 1)
     return _hypothesis(
         "DeepSpeed's default buckets overlap no gradient communication on small models, which makes FSDP and DDP "
         "faster on one node",
@@ -68,12 +74,13 @@ def _overlap(study: Study, *, on_gpu: bool | None) -> Hypothesis:
             ),
         ),
         ["a node with several GPUs and NCCL: on a CPU DeepSpeed waits inside each call whatever its bucket, and "
-         "gloo's transfers take cores from compute"] * (not on_gpu) + ["cells on one node"] * (not one_node),
+         "gloo's transfers take cores from compute"] * (not on_gpu)
+        + ["cells on several ranks of one node"] * (not one_node),
     )  # fmt: skip
 
 
 def _reduce_scatter(study: Study) -> Hypothesis:
-    cells = [cell for cell in study.cells if cell.cell.strategy in ("zero1", "zero2") and cell.finished]
+    cells = [cell for cell in _communicating(study) if cell.cell.strategy in ("zero1", "zero2")]
     whole = [cell for cell in cells if cell.cell.accumulation == 1]
     return _hypothesis(
         "ZeRO-1 and ZeRO-2 all-reduce gradients where a reduce-scatter is needed, and so send 1.5 times the bytes",
@@ -87,19 +94,20 @@ def _reduce_scatter(study: Study) -> Hypothesis:
                 [sends_half_more(study, cell) for cell in whole],
             ),
         ),
-        ["cells of zero1 and zero2 without accumulation"] * (not whole),
+        ["cells of zero1 and zero2 on several ranks without accumulation"] * (not whole),
     )
 
 
 def _bucket(study: Study, *, on_gpu: bool | None) -> Hypothesis:
-    shipped = [cell for cell in study.cells if is_shipped(cell, DEEPSPEED) and has_one_bucket(cell)]
+    shipped = [cell for cell in study.compared if is_shipped(cell, DEEPSPEED) and has_one_bucket(cell)]
     smaller = [case for cell in shipped for case in takes_more_than_with_small_buckets(study, cell)]
+    sharding = [cell for cell in shipped if cell.cell.strategy != "zero0" and cell.situation.ranks > 1]
     return _hypothesis(
         "DeepSpeed's bucket of 5e8 elements takes more memory than a small model",
         (
             _claim(
                 "the bucket is larger than parameters, gradients and optimizer states of a rank together",
-                [bucket_exceeds_states(study, cell) for cell in shipped if cell.cell.strategy != "zero0"],
+                [bucket_exceeds_states(study, cell) for cell in sharding],
             ),
             _claim("as shipped, a strategy takes more memory than with a small bucket", smaller),
         ),

@@ -51,7 +51,7 @@ def crossings(study: Study) -> tuple[Crossing, ...]:
     series: dict[Situation, list[CellTrials]] = defaultdict(list)
     for cell in study.cells:
         if cell.situation.fabric_bytes_per_s and study.of(cell).step_ns:
-            series[replace(cell.situation, fabric_bytes_per_s=0.0)].append(cell)
+            series[replace(cell.situation, fabric_bytes_per_s=None)].append(cell)
     found = [crossing for cells in series.values() for crossing in _crossings_of(study, cells)]
     return tuple(sorted(found, key=lambda crossing: _best_place(study, crossing)))
 
@@ -64,7 +64,7 @@ def _best_place(study: Study, crossing: Crossing) -> int:
 def _crossings_of(study: Study, cells: Sequence[CellTrials]) -> Iterator[Crossing]:
     by_name: dict[str, dict[float, CellTrials]] = defaultdict(dict)
     for cell in cells:
-        by_name[cell.name][cell.situation.fabric_bytes_per_s] = cell
+        by_name[cell.name][cell.situation.fabric_bytes_per_s or 0.0] = cell
     for a, b in itertools.combinations(by_name.values(), 2):
         ratios = [(at, study.time_ratio(a[at], b[at])) for at in sorted(a.keys() & b.keys())]
         known = [(at, ratio) for at, ratio in ratios if ratio is not None]

@@ -1,7 +1,8 @@
 """What more ranks give a cell, and what its lost efficiency is lost to.
 
 Weak scaling keeps the batch of each rank: a step should take as long on more ranks. Strong scaling keeps the global
-batch: a step should take as much less time as there are more ranks. The base is the cell on the fewest ranks.
+batch: a step should take as much less time as there are more ranks. Both keep the micro-batches of a step. The base is
+the cell on the fewest ranks.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def _alike(study: Study, kind: str) -> Iterator[Sequence[CellTrials]]:
     for cell in study.cells:
         if study.of(cell).step_ns:
             s = cell.situation
-            kept = (s.batch_size, s.accumulation) if kind == WEAK else cell.cell.global_batch
-            groups[cell.name, s.model, s.precision, s.checkpointing, kept].append(cell)
+            batch = s.batch_size if kind == WEAK else cell.cell.global_batch
+            groups[cell.name, s.model, s.precision, s.checkpointing, s.accumulation, batch].append(cell)
     for group in groups.values():
         yield sorted(group, key=lambda cell: (cell.situation.ranks, cell.situation.nodes))
 
@@ -51,6 +52,7 @@ def _rows(study: Study, group: Sequence[CellTrials], kind: str) -> Iterator[Scal
             kind=kind,
             base_ranks=base.situation.ranks,
             base_nodes=base.situation.nodes,
+            base_batch_size=base.situation.batch_size,
             efficiency=times(ratio, factor),
             captured_efficiency=before.wall_ns * factor / after.wall_ns if before and after else None,
             lost=_lost(before, after, factor) if before and after else {},

@@ -17,13 +17,15 @@ Key = tuple[str, Situation]
 
 
 class Study:
-    """What every conclusion looks at. Ratios are of the first cell's figure over the second's."""
+    """What every conclusion looks at. Ratios are of the first cell's figure over the second's. `compared` are the cells
+    that did not diverge: of others neither steps nor bytes say anything; `situations` are those of them."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self.trials = trials
         self.cells = cells_of(trials)
-        self.situations = by_situation(self.cells)
-        self.axes = varied_axes(list(self.situations))
+        self.compared = tuple(cell for cell in self.cells if cell.diverged_at is None)
+        self.situations = by_situation(self.compared)
+        self.axes = varied_axes([cell.situation for cell in self.cells])
         self._memory = memory_name(self.cells)
         self._times = {_key(cell): StepTimes(cell, seed) for seed, cell in enumerate(self.cells)}
         self._ratios: dict[tuple[Key, Key], Estimate | None] = {}

@@ -8,7 +8,7 @@ situation do the same work on the same machines and are compared with each other
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 SCHEMA = "shardprof.study/1"
 
@@ -20,6 +20,9 @@ REPEATS = "repeats"
 COUNTED = "counted"
 STEPS = "steps"
 NOTHING = ""
+
+AGREES = 1e-4
+"""The relative difference up to which losses in fp32 agree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +41,10 @@ class Estimate:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """What cells have in common that are compared. `batch_size` is samples a rank and micro-batch, `ranks` are of the
-    whole job; `fabric_bytes_per_s` is the network between nodes, one way, 0 where nothing was told of it."""
+    whole job; `fabric_bytes_per_s` is the network between nodes, one way, None where nothing was told of it."""
 
     model: str
     precision: str
@@ -50,7 +53,15 @@ class Situation:
     accumulation: int
     nodes: int
     ranks: int
-    fabric_bytes_per_s: float
+    fabric_bytes_per_s: float | None
+
+    def __lt__(self, other: Situation) -> bool:
+        """By model, precision, ..., in the order of the fields; an untold fabric comes first."""
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[object, ...]:
+        return (*astuple(self)[:-1], self.fabric_bytes_per_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +78,8 @@ class MeanStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFigures:
-    """A cell: `finished` of its `trials` did. `memory_bytes` is what `memory_is` says, of any rank the most;
+    """A cell: `finished` of its `trials` did. From step `diverged_at` on a loss was no number: such a cell has no step
+    time, and is compared with nothing. `memory_bytes` is what `memory_is` says, of any rank the most;
     `states_bytes` the model states of a rank by part; `wire_bytes` what a rank sends a step, `per_expected` and
     `per_theory` its ratio to what the implementation is known to send and to what the strategy needs; `network_bytes`
     what of it a node sends to others, of a single node the same as `wire_bytes`. `data_wait_ns`
@@ -81,6 +93,7 @@ class CellFigures:
     situation: Situation
     trials: int
     finished: int
+    diverged_at: int | None
     step_ns: Estimate | None
     samples_per_s: Estimate | None
     memory_bytes: Estimate | None
@@ -136,15 +149,16 @@ class Crossing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
     """What more ranks give. `kind` is "weak" (the same batch of each rank) or "strong" (the same global batch);
-    `efficiency` is the ideal step time over the measured one, against `base_ranks` ranks of the same cell. `lost` is
-    what of the step is lost to each group of classes, in shares of the captured step; they sum to 1 -
-    `captured_efficiency`, and are negative where time is won."""
+    `efficiency` is the ideal step time over the measured one, against `base_ranks` ranks of the same cell, each with
+    `base_batch_size` samples. `lost` is what of the step is lost to each group of classes, in shares of the captured
+    step; they sum to 1 - `captured_efficiency`, and are negative where time is won."""
 
     name: str
     situation: Situation
     kind: str
     base_ranks: int
     base_nodes: int
+    base_batch_size: int
     efficiency: Estimate
     captured_efficiency: float | None
     lost: Mapping[str, float]
@@ -184,7 +198,8 @@ class Learning:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """How far the losses of a cell in fp32 are from those of `against` at the same samples: the largest relative
-    difference in the first `steps` steps that both have, and `at_step`; `whole` is that over all of `all_steps`."""
+    difference in the first `steps` steps that both have, and `at_step`. `parts_at` is the first of `all_steps` in which
+    they are further apart than AGREES; None where they never are."""
 
     name: str
     against: str
@@ -192,7 +207,7 @@ class Agreement:
     largest: float
     at_step: int
     steps: int
-    whole: float
+    parts_at: int | None
     all_steps: int
 
 
@@ -306,12 +321,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What was studied. `trials` counts them by status; `shared` are the axes of one value, `varied` those of several,
-    with their values as text; `repeats` the least and the most finished trials of a cell. `environment` are the facts
-    that are the same in all trials. `answer` is what to remember, `sureness` what its intervals rest on."""
+    """What was studied. `trials` counts them by status, `left` those that are planned and have not run yet. `shared`
+    are the axes of one value, `varied` those of several, with their values as text; `repeats` the least and the most
+    finished trials of a cell. `environment` are the facts that are the same in all trials. `answer` is what to
+    remember, `sureness` what its intervals rest on."""
 
     studies: tuple[str, ...]
     trials: Mapping[str, int]
+    left: int
     cells: int
     repeats: tuple[int, int]
     on_gpu: bool | None

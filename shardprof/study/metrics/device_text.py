@@ -18,7 +18,7 @@ from shardprof.engine import holding, merge
 from shardprof.trace.device_names import copy_kind
 from shardprof.trace.files import Place
 from shardprof.trace.timeline.trace_text import Event, TraceText
-from shardprof.trace.timeline.unpacked import text_blocks
+from shardprof.trace.unpacked import text_blocks
 
 _OCCUPANCY = "est. achieved occupancy %"
 

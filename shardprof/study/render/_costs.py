@@ -38,17 +38,18 @@ def scaling(report: StudyReport) -> Section:
         title="Scaling",
         lines=tuple(_lost_words(report.scaling)),
         tables=tables,
-        notes=(
-            "efficiency: ideal step time by the measured one, against the fewest ranks of the configuration (base)",
-            "captured: the same of the mean captured steps; what it lacks to 100 % is lost to comm (exposed "
-            "communication), data, idle, slower compute, ..., in percent of the step",
-        ),
+        legend={
+            "base": "the fewest ranks of the configuration, with the batch of each",
+            "efficiency": "ideal step time by the measured one, against the base",
+            "captured": "the same of the mean captured steps; what it lacks to 100 % is lost to comm (exposed "
+            "communication), data, idle, slower compute, ..., in percent of the step, and less than nothing is won",
+        },
     )
 
 
 def _lost_words(rows: Sequence[Scaling]) -> Iterator[str]:
-    """What lost efficiency is lost to, of the cells that lose some."""
-    losing = [row.lost for row in rows if sum(row.lost.values()) > 0]
+    """What lost efficiency is lost to, of the cells that lose some; what they win elsewhere is no part of it."""
+    losing = [{group: max(lost, 0.0) for group, lost in row.lost.items()} for row in rows if sum(row.lost.values()) > 0]
     if losing:
         shares = {group: median(lost.get(group, 0.0) / sum(lost.values()) for lost in losing) for group in _LOST}
         largest_first = sorted(shares.items(), key=lambda share: -share[1])
@@ -62,7 +63,7 @@ def _scaling_table(report: StudyReport, rows: Sequence[Scaling]) -> Table:
         (
             row.name,
             title_of(report, row.situation),
-            str(row.base_ranks),
+            f"{row.base_ranks} x {row.base_batch_size}",
             with_interval(row.efficiency, percent),
             MISSING if row.captured_efficiency is None else percent(row.captured_efficiency),
             *(percent(row.lost[group]) if group in row.lost else MISSING for group in groups),
@@ -70,12 +71,12 @@ def _scaling_table(report: StudyReport, rows: Sequence[Scaling]) -> Table:
         for row in rows
     ]
     columns = ("configuration", "at", "base", "efficiency", "captured", *(SHORT_NAMES[group] for group in groups))
-    return table(columns, shown, {"configuration", "at"})
+    return table(columns, shown, {"configuration", "at"}, [SHORT_NAMES[group] for group in reversed(groups)])
 
 
 def memory_and_network(report: StudyReport) -> Section:
     """What each cell holds and sends, against formula and theory."""
-    shown = [cell for cell in report.cells if cell.finished]
+    shown = [cell for cell in report.cells if cell.finished and cell.diverged_at is None]
     parts = list(dict.fromkeys(part for cell in shown for part in cell.states_bytes))
     memory_is = next((cell.memory_is for cell in shown if cell.memory_is), "")
     return Section(
@@ -84,12 +85,14 @@ def memory_and_network(report: StudyReport) -> Section:
             (title_of(report, situation), _memory_table([cell for cell in shown if cell.situation == situation], parts))
             for situation in dict.fromkeys(cell.situation for cell in shown)
         ),
-        notes=(
-            *([f"memory: {memory_is}"] if memory_is else []),
-            *([f"{', '.join(parts)}: model states of a rank, as its report has them"] if parts else []),
-            "sent: by a rank in a step; network: what of that leaves its node, of several nodes; on one the same",
-            "/expected: by what the implementation is known to send; /theory: by what the strategy needs",
-        ),
+        notes=("model states are those of a rank, as its report has them",) * bool(parts),
+        legend={
+            "memory": memory_is,
+            "sent": "by a rank in a step",
+            "network": "what of that leaves its node, of several nodes; on one the same",
+            "/expected": "by what the implementation is known to send",
+            "/theory": "by what the strategy needs",
+        },
     )
 
 

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from shardprof.render._tables import Table
 from shardprof.study.conclusions.groups import family
 from shardprof.study.conclusions.phrases import percent, time
-from shardprof.study.conclusions.study_report import Agreement, Learning, StudyReport
+from shardprof.study.conclusions.study_report import AGREES, Agreement, Learning, StudyReport
 from shardprof.study.render._section import Line, Lines, Section
 from shardprof.study.render._tables import MISSING, table, title_of
-
-_AGREES = 1e-4
 
 
 def learning(report: StudyReport) -> Section:
@@ -28,11 +26,14 @@ def learning(report: StudyReport) -> Section:
             (title_of(report, situation), _learning_table([one for one in curves if one.situation == situation]))
             for situation in dict.fromkeys(one.situation for one in curves)
         ),
-        notes=(
-            "loss: the mean of the last 10 steps, and of those up to samples that all cells have seen; accuracy: at "
-            "the last evaluation; medians over repeats",
-            f"to target, samples: until {found}",
-        ),
+        notes=("medians over repeats",),
+        legend={
+            "loss": "the mean of the last 10 steps",
+            _equal(curves): "that of the last 10 up to samples that all cells have seen",
+            "accuracy": "at the last evaluation",
+            "to target": f"until {found}",
+            "samples": "until then",
+        },
     )
 
 
@@ -56,9 +57,13 @@ def _learning_table(curves: Sequence[Learning]) -> Table:
         )
         for one in curves
     ]
-    equal = f"at {curves[0].equal_samples:,}"
-    columns = ("configuration", "loss", equal, "accuracy", "to target", "samples")
+    columns = ("configuration", "loss", _equal(curves), "accuracy", "to target", "samples")
     return table(columns, rows, {"configuration"}, ("samples",))
+
+
+def _equal(curves: Sequence[Learning]) -> str:
+    """The column of losses at samples that all cells have seen."""
+    return f"at {curves[0].equal_samples:,}" if curves else ""
 
 
 def _curves(learning: Sequence[Learning]) -> Iterator[Lines]:
@@ -85,17 +90,29 @@ def _agreement_lines(report: StudyReport) -> Iterator[str]:
     if not rows:
         return
     worst = rows[0]
-    agree = "agree" if worst.largest <= _AGREES else "do not agree"
+    agree = "agree" if worst.largest <= AGREES else "do not agree"
+    first = f"over the first {worst.steps:,} steps" if worst.steps > 1 else "in the first step"
     yield (
-        f"In fp32 losses {agree} within {_AGREES:g}: over the first {worst.steps} steps they differ by "
+        f"In fp32 losses {agree} within {AGREES:g}: {first} they differ by "
         f"{worst.largest:.2g} at most, relatively, {worst.name} from {worst.against} in step {worst.at_step}."
     )
-    off = [row for row in rows if row.largest > _AGREES]
+    off = [row for row in rows if row.largest > AGREES]
     if off:
         yield f"Beyond it are {'; '.join(_agreement_words(row) for row in off)}."
-    longest = max(rows, key=lambda row: row.whole)
-    if longest.all_steps > longest.steps:
-        yield f"Over all {longest.all_steps} steps it is {longest.whole:.2g}, of {longest.name} to {longest.against}."
+    elif any(row.all_steps > row.steps for row in rows):
+        yield _later(rows, max(row.all_steps for row in rows))
+
+
+def _later(rows: Sequence[Agreement], steps: int) -> str:
+    """Whether losses that agreed at first still do at the end."""
+    parting = [(row.parts_at, row) for row in rows if row.parts_at is not None]
+    if not parting:
+        return f"They do over all {steps:,} steps."
+    at, row = min(parting, key=lambda pair: pair[0])
+    return (
+        f"Later, rounding adds up: from step {at:,} of {steps:,} on losses are further apart than that, first those of "
+        f"{row.name} and {row.against}; what was learned tells more there than single losses."
+    )
 
 
 def _agreement_words(row: Agreement) -> str:

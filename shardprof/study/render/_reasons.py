@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from shardprof.render._tables import Table
 from shardprof.study.conclusions.causes import BEST, part_name
-from shardprof.study.conclusions.phrases import few, rate, signed_time, time
-from shardprof.study.conclusions.study_report import Cause, Claim, Decision, StudyReport
+from shardprof.study.conclusions.criteria import MEMORY, NETWORK, THROUGHPUT
+from shardprof.study.conclusions.decisions import COMPROMISE
+from shardprof.study.conclusions.phrases import rate, signed_time, time
+from shardprof.study.conclusions.study_report import Cause, CellFigures, Claim, Decision, Estimate, StudyReport
 from shardprof.study.render._section import Section
-from shardprof.study.render._tables import MISSING, situations_of, table, times_words, title_of
-from shardprof.words import numbers, plural
+from shardprof.study.render._situations import situations_words
+from shardprof.study.render._tables import MISSING, axes_of, situations_of, table, times_words, title_of
+from shardprof.words import numbers, plural, size
 
 _MOST_FIGURES = 3
 _MOST_EVIDENCE = 3
 _MOST_CAUSES = 5
 _MOST_PARTS = 3
+_HYPOTHESES = "Said of FSDP and DeepSpeed"
+_SCALING = "scaling_efficiency"
+"""The metric that no training has by itself."""
+_FIGURES: Mapping[str, tuple[Callable[[CellFigures], Estimate | None], Callable[[float], str], str]] = {
+    THROUGHPUT: (lambda cell: cell.samples_per_s, rate, " samples/s"),
+    MEMORY: (lambda cell: cell.memory_bytes, size, ""),
+    NETWORK: (lambda cell: cell.network_bytes, size, " sent a step"),
+}
+"""What stands for each role, and how it is written."""
 
 
 def decisions(report: StudyReport) -> Section:
@@ -25,7 +37,7 @@ def decisions(report: StudyReport) -> Section:
     before = ""
     for decision in report.decisions:
         name, before = decision.name if decision.name != before else "", decision.name
-        rows.append((name, decision.best_for, _when(report, decision), _figure_words(decision)))
+        rows.append((name, decision.best_for, _when(report, decision), _figure_words(report, decision)))
     columns = ("configuration", "best for", "when", "figures")
     return Section(
         title="Which to take",
@@ -39,13 +51,24 @@ def decisions(report: StudyReport) -> Section:
 
 def _when(report: StudyReport, decision: Decision) -> str:
     """In which situations."""
-    at = [title for situation in decision.situations if (title := title_of(report, situation))]
-    return "always" if len(decision.situations) == len(situations_of(report)) else few(at)
+    everywhere = len(decision.situations) == len(situations_of(report))
+    return "always" if everywhere else situations_words(decision.situations, axes_of(report))
 
 
-def _figure_words(decision: Decision) -> str:
-    more = len(decision.figures) - _MOST_FIGURES
-    return "; ".join([*decision.figures[:_MOST_FIGURES], *([f"{more} more"] if more > 0 else [])])
+def _figure_words(report: StudyReport, decision: Decision) -> str:
+    """The figures of each situation; of many, from the least to the most."""
+    if len(decision.figures) <= _MOST_FIGURES:
+        return "; ".join(decision.figures)
+    cells = [cell for cell in report.cells if cell.name == decision.name and cell.situation in decision.situations]
+    roles = [role for role in _FIGURES if decision.best_for in (role, COMPROMISE)]
+    return ", ".join(filter(None, (_range_words(cells, role) for role in roles)))
+
+
+def _range_words(cells: Sequence[CellFigures], role: str) -> str:
+    shown, written, unit = _FIGURES[role]
+    values = [estimate.value for cell in cells if (estimate := shown(cell))]
+    low, high = (written(end(values)) for end in (min, max)) if values else ("", "")
+    return (low if low == high else f"{low} to {high}") + unit if values else ""
 
 
 def causes(report: StudyReport) -> Iterator[Section]:
@@ -58,10 +81,10 @@ def causes(report: StudyReport) -> Iterator[Section]:
                 title="Why" + (f", {at}" if at else ""),
                 lines=tuple(cause.sentence for cause in own if cause.against == BEST),
                 tables=(("", _causes_table(own)),),
-                notes=(
-                    "longer: step time by that of the faster one",
-                    "consists of: the difference of the mean captured steps, its largest parts; all parts sum to it",
-                ),
+                legend={
+                    "longer": "step time by that of the faster one",
+                    "consists of": "the difference of the mean captured steps, its largest parts; all parts sum to it",
+                },
                 detail=True,
                 most_lines=_MOST_CAUSES,
             )
@@ -89,6 +112,8 @@ def _causes_table(causes: list[Cause]) -> Table:
 
 def hypotheses(report: StudyReport) -> Section:
     """What is said of FSDP and DeepSpeed, and what this study says to it."""
+    if not any(cell.finished and cell.diverged_at is None for cell in report.cells):
+        return Section(title=_HYPOTHESES)
     rows = []
     lines = []
     for number, hypothesis in enumerate(report.hypotheses, 1):
@@ -100,10 +125,10 @@ def hypotheses(report: StudyReport) -> Section:
         ]
     columns = ("", "claim", "here", "figures")
     return Section(
-        title="Said of FSDP and DeepSpeed",
+        title=_HYPOTHESES,
         lines=tuple(lines),
         tables=(("", table(columns, rows, columns)),),
-        notes=("here: and how many cells or pairs of cells speak for it",),
+        legend={"here": "and how many cells or pairs of cells speak for it"},
     )
 
 
@@ -134,7 +159,7 @@ def failures(report: StudyReport) -> Section:
     columns = ("configuration", "at", "repeats", "ended", "reason")
     tables = [("", table(columns, failed, {"configuration", "at", "ended", "reason"}))] if failed else []
     tables += [("", table(("configuration", "finished", "errors/h"), ended, {"configuration"}))] if ended else []
-    said = () if failed else ("Every trial finished.",)
+    said = ("Every trial finished.",) if report.cells and not failed else ()
     measured = [one.errors_per_hour for one in report.robustness if one.errors_per_hour is not None]
     quiet = ("No errors were counted while jobs ran.",) if measured and not any(measured) else ()
     return Section(title="Failures and errors", lines=(*said, *quiet), tables=tuple(tables))
@@ -158,10 +183,11 @@ def setting(report: StudyReport) -> Section:
     facts = report.head.environment
     reasons: dict[str, list[str]] = defaultdict(list)
     for cell in report.cells:
-        for name, reason in cell.missing.items():
+        for name, told in cell.missing.items():
+            reason = "no cells differ in their ranks only" if name == _SCALING else told
             if name not in reasons[reason]:
                 reasons[reason].append(name)
-    known = {name for cell in report.cells for name in cell.figures}
+    known = {name for cell in report.cells for name in cell.figures} | ({_SCALING} if report.scaling else set())
     rows = [(", ".join(names), reason) for reason, all_names in reasons.items()
             if (names := [name for name in all_names if name not in known])]  # fmt: skip
     tables = (

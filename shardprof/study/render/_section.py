@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardprof.render._tables import Table
 
@@ -67,15 +67,22 @@ Chart = Bars | Stacks | Lines
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """A part of the report; `detail` marks what a reader may want to fold away. A terminal shows the first
-    `most_lines` lines."""
+    `most_lines` lines. `legend` says what columns mean, by their names."""
 
     title: str
     lines: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[tuple[str, Table], ...] = ()
     notes: tuple[str, ...] = ()
+    legend: Mapping[str, str] = field(default_factory=dict)
     detail: bool = False
     most_lines: int = 100
 
     def __bool__(self) -> bool:
         return bool(self.lines or self.charts or self.tables)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and the legend of those columns that are there."""
+        there = {column for _, table in self.tables for column in table.columns}
+        return (*self.notes, *(f"{column}: {means}" for column, means in self.legend.items() if column in there))

@@ -32,12 +32,12 @@ def throughput(report: StudyReport) -> Section:
         tables=tuple(
             (title_of(report, ranking.situation), _ranking_table(report, ranking)) for ranking in report.rankings
         ),
-        notes=(
-            "intervals of 95 % in brackets",
-            "place: cells that no interval tells from the first of a place share it, marked =",
-            "to best: step time by that of the fastest, trial by trial",
-            "network: what a node sends to others in a step; on a single node what a rank sends",
-        ),
+        notes=("intervals of 95 % in brackets",),
+        legend={
+            "place": "cells that no interval tells from the first of a place share it, marked =",
+            "to best": "step time by that of the fastest, trial by trial",
+            "network": "what a node sends to others in a step; on a single node what a rank sends",
+        },
     )
 
 
@@ -94,12 +94,12 @@ def composition(report: StudyReport) -> Section:
         title="What a step goes to",
         charts=tuple(charts),
         tables=tuple(tables),
-        notes=(
-            "the mean captured step, in ms: under the profiler, so longer than the steps above",
-            "comm: communication outside compute",
-            "overlap: the share of communication under compute",
-            "data wait: in the loader, in the steps that were not captured",
-        ),
+        legend={
+            "step": "the mean captured one, in ms: under the profiler, so longer than the steps above",
+            "comm": "communication outside compute",
+            "overlap": "the share of communication under compute",
+            "data wait": "in the loader, in the steps that were not captured",
+        },
     )
 
 

@@ -33,15 +33,17 @@ def view_of(report: StudyReport) -> View:
         title=", ".join(report.head.studies) or "no study",
         about=tuple(_about(report.head)),
         answer=report.head.answer,
-        sureness=f"How sure: {_repeats_words(report.head)}; {report.head.sureness}.",
+        sureness=f"How sure: {_repeats_words(report.head)}; {report.head.sureness}." if report.rankings else "",
         sections=tuple(section for section in _sections(report) if section),
     )
 
 
 def _about(head: Head) -> Iterator[str]:
     finished = head.trials.get(FINISHED, 0)
-    total = sum(head.trials.values())
+    total = sum(head.trials.values()) + head.left
     yield f"{finished} of {plural(total, 'trial')} finished"
+    if head.left:
+        yield f"{head.left:,} not run yet"
     yield from (f"{count} {status}" for status, count in head.trials.items() if status != FINISHED)
     yield f"{plural(head.cells, 'cell')}"
     yield f"{head.hours:.1f} h" if head.hours >= 1 else f"{60 * head.hours:.0f} min"
@@ -50,7 +52,8 @@ def _about(head: Head) -> Iterator[str]:
     families = dict.fromkeys(family(name) for name in names)
     yield f"{plural(len(names), 'configuration')} of {', '.join(families)}" if names else "no configuration"
     yield from (", ".join(told) for axis, told in head.varied.items() if axis != "configuration")
-    yield {True: "GPUs", False: "CPUs only", None: "devices not told"}[head.on_gpu]
+    if head.on_gpu is not None:
+        yield "GPUs" if head.on_gpu else "CPUs only"
     yield from (f"{name} {head.environment[name]}" for name in _FACTS if name in head.environment)
 
 

@@ -60,8 +60,8 @@ def _section(section: Section, numbers: Iterator[int]) -> Iterator[str]:
         yield from _table(title, table)
     if folded and section.tables:
         yield "</details>"
-    if section.notes:
-        yield f'<p class="notes">{_text("; ".join(section.notes))}</p>'
+    if section.remarks:
+        yield f'<p class="notes">{_text("; ".join(section.remarks))}</p>'
     yield "</section>"
 
 

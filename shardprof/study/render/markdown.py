@@ -31,4 +31,4 @@ def _section(section: Section) -> Iterator[str]:
     for title, shown in section.tables:
         yield from paragraph([f"**{escaped(title)}**"] if title else [])
         yield from table(shown)
-    yield from paragraph([escaped("; ".join(section.notes))])
+    yield from paragraph([escaped("; ".join(section.remarks))])

@@ -7,32 +7,37 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
 from shardprof.study.bench.runner import seconds_left
 from shardprof.study.bench.trial import Planned
+from shardprof.study.render._plain import plain
 from shardprof.study.results import FINISHED, Trial
 from shardprof.words import plural
 
 
-def follow(
-    planned: Sequence[Planned], trials: Iterator[Trial], known: int, before: Sequence[Trial], out: TextIO
-) -> int:
-    """Show the trainings as they end, and how long the rest takes; how many did not finish. `known` of the study were
-    there before; `before` are those, for how long they took."""
+def follow(planned: Sequence[Planned], trials: Iterator[Trial], before: Sequence[Trial], out: TextIO) -> int:
+    """Show the trainings as they end, and how long the rest takes; how many of the study did not finish. `before` are
+    those of it that were there before."""
     console = Console(file=out)
-    if not planned:
-        console.print(f"nothing is left to run: all {plural(known, 'training')} are there", highlight=False)
-        return 0
     done = list(before)
-    with _Bar(console, planned, known) as bar:
+    with _Bar(console, planned, len(before)) as bar:
         for number, trial in enumerate(trials, 1):
             done.append(trial)
             console.print(_line(trial), highlight=False, soft_wrap=True)
             bar.advance(planned[number:], done)
-    return sum(trial.status != FINISHED for trial in done[len(before) :])
+    failed = sum(trial.status != FINISHED for trial in done)
+    for words in _summary(len(planned), len(done), failed):
+        console.print(words, highlight=False, soft_wrap=True)
+    return failed
+
+
+def _summary(ran: int, there: int, failed: int) -> Iterator[str]:
+    if not ran:
+        yield f"nothing is left to run: all {plural(there, 'training')} are there"
+    if failed:
+        yield f"[red]{failed:,} of {plural(there, 'training')} did not finish[/]; --retry-failed runs them again"
 
 
 class _Bar:
@@ -41,7 +46,7 @@ class _Bar:
     def __init__(self, console: Console, planned: Sequence[Planned], known: int) -> None:
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), _Left(),
-            console=console, disable=not console.is_terminal,
+            console=console, disable=not (planned and console.is_terminal),
         )  # fmt: skip
         self._task = self._progress.add_task(_now(planned), total=known + len(planned), completed=known, left_s=None)
 
@@ -70,13 +75,13 @@ class _Left(ProgressColumn):
 
 
 def _now(planned: Sequence[Planned]) -> str:
-    return escape(planned[0].cell.words) if planned else "done"
+    return plain(planned[0].cell.words) if planned else "done"
 
 
 def _line(trial: Trial) -> str:
-    place = f"{escape(trial.cell.words)}, repeat {trial.repeat + 1}"
+    place = f"{plain(trial.cell.words)}, repeat {trial.repeat + 1}"
     if trial.status != FINISHED:
-        return f"[red]{trial.status}[/]  {place}: {escape(trial.reason)}"
+        return f"[red]{trial.status}[/]  {place}: {plain(trial.reason)}"
     step_ms, accuracy = trial.figure("step_time", "p50"), trial.measurement.accuracies[-1:]
     told = [f"{step_ms:,.1f} ms a step"] if step_ms is not None else []
     told += [f"accuracy {accuracy[0].accuracy:.1%}"] if accuracy else []

@@ -57,7 +57,7 @@ def _section(section: Section, width: int) -> Iterator[RenderableType]:
     more = [f"{hidden:,} more as Markdown and HTML"] if hidden > 0 else []
     for sentence in (*section.lines[: section.most_lines], *more):
         yield from (indented(line) for line in wrap(sentence, width))
-    tables = () if section.detail and section.lines else section.tables
+    tables = () if section.detail and section.lines else _noted(section)
     drawings = filter(None, (list(_chart(chart, width)) for chart in section.charts))
     for index, (drawing, shown) in enumerate(zip_longest(drawings, tables)):
         yield from [""] * bool(index or section.lines)
@@ -66,8 +66,14 @@ def _section(section: Section, width: int) -> Iterator[RenderableType]:
             title, table = shown
             yield from (indented(line, "bold") for line in ([] if drawing else wrap(title, width)))
             yield from _blocks(table, width) if _is_wordy(table, width) else with_notes(_fitting(table, width), width)
-    if tables:
-        yield from (indented(line, "dim") for line in wrap("; ".join(section.notes), width))
+
+
+def _noted(section: Section) -> tuple[tuple[str, Table], ...]:
+    """The tables of a section, the last one with the remarks: those on columns go where these go."""
+    if not section.tables:
+        return ()
+    *before, (title, last) = section.tables
+    return (*before, (title, replace(last, notes=section.remarks)))
 
 
 def _is_wordy(table: Table, width: int) -> bool:
@@ -96,6 +102,7 @@ def _blocks(table: Table, width: int) -> Iterator[Text]:
             shown.stylize("not dim bold", 0, INDENT + len(row[0]))
             yield shown
         yield from (indented(" " * INDENT + line) for line in wrap(row[-1], width - INDENT))
+    yield from (indented(line, "dim") for line in wrap("; ".join(table.notes), width))
 
 
 def _chart(chart: Chart, width: int) -> Iterator[RenderableType]:

@@ -166,12 +166,12 @@ def _model_config(args: argparse.Namespace) -> ViTConfig:
 def _introduce(args: argparse.Namespace, world: World, model: torch.nn.Module) -> None:
     counts = parameter_counts(model)
     print(
-        f"vit: {args.strategy}, {args.precision}, {world.size} x {world.device.type}, {counts.total:,} parameters "
-        f"({counts.root:,} outside the blocks)",
+        f"{args.model}, {args.strategy}, {args.precision}, {world.size} x {world.device.type}, "
+        f"{counts.total:,} parameters ({counts.root:,} outside the blocks)",
         flush=True,
     )
     if not COMPILED_OPERATORS:
-        print("vit: torchvision's compiled operators do not load here; using its Python part", flush=True)
+        print("torchvision's compiled operators do not load here; using its Python part", flush=True)
 
 
 def _show(progress: Progress) -> None:
