@@ -101,6 +101,10 @@ def _of_pair(a: CellTrials, b: CellTrials, facts_a: _Facts, facts_b: _Facts) -> 
         elif caveat.subject not in _BY_DESIGN and not (caveat.subject in _KNOWN and "not told" in caveat.message):
             message, swapped = _canonical(caveat.message)
             yield (caveat.severity, caveat.subject, message), swapped
+    if a.cell.has_one_replica != b.cell.has_one_replica:
+        side = "A" if a.cell.has_one_replica else "B"
+        message, swapped = _canonical(f"one replica in {side}: it is full sharding")
+        yield (MIND, "hybrid sharding", message), swapped
     for name in sorted(facts_a.keys() | facts_b.keys()):
         of_a, of_b = facts_a.get(name), facts_b.get(name)
         if of_a != of_b or len(of_a or ()) > 1:
