@@ -272,3 +272,21 @@ def test_calls_that_share_a_kernel_have_no_bandwidth() -> None:
     assert result is not None
     (row,) = result.calls
     assert (row.calls, row.median_ns, row.transfer_ns) == (3, 8900, 4000)
+
+
+def test_operations_of_a_log_are_found_by_when_they_were_launched() -> None:
+    told = [
+        Operation(communicator=0, function="AllGather", payload_bytes=1000, enqueued_ns=10**9 + i * 50_000)
+        for i in range(20)
+    ]
+    table = nccl.as_columns(told, [Communicator(hash=None, rank=0, ranks=8)])
+    kernels = [
+        Collective(
+            kind="all_gather", launched_ns=i * 50_000 + 700, begin_ns=10**8 + i, end_ns=10**8 + i + 1,
+            payload_bytes=1000, wire_bytes=None, group=ProcessGroup(name="7", description="shard", size=8, ranks=None),
+        )
+        for i in range(5, 9)
+    ]  # fmt: skip
+    found = match(table, as_columns(kernels), base_ns=10**9)
+    assert found.tolist() == [5, 6, 7, 8]
+    assert groups_of(table, as_columns(kernels), found) == {0: "shard"}

@@ -1,7 +1,7 @@
 """Which of NCCL's operations is which captured kernel.
 
 Both are told in the order in which they ran, of one kind and size in one group: what is sought is the one shift of the
-kernels among the operations that brings their begins together.
+kernels among the operations that brings their times together.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ def match(operations: Operations, kernels: Collectives, base_ns: int) -> Int64s:
     """For each kernel the row of its operation, UNKNOWN where there is none; kernels' times are relative to base_ns."""
     found = np.full(len(kernels), UNKNOWN, dtype=np.int64)
     for rows, size in _alike(kernels):
-        begins_ns = kernels.begin_ns[rows] + base_ns
         kind, payload = kernels.kind[rows[0]], kernels.payload_bytes[rows[0]]
         best: tuple[float, Int64s] | None = None
         for candidates in _candidates(operations, kind, payload, size):
-            apart_ns, shifted = _best_shift(begins_ns, operations.begin_ns[candidates])
+            apart_ns, shifted = _best_shift(*_times_ns(operations, candidates, kernels, rows, base_ns))
             if apart_ns < _MOST_APART_NS and (best is None or apart_ns < best[0]):
                 best = apart_ns, np.where(shifted >= 0, candidates[shifted], UNKNOWN)
         if best is not None:
@@ -56,11 +55,26 @@ def _alike(kernels: Collectives) -> Iterator[tuple[Int64s, int | None]]:
 
 def _candidates(operations: Operations, kind: int, payload: int, size: int | None) -> Iterator[Int64s]:
     """The operations of each communicator that may be these kernels, in the order in which they ran."""
-    may_be = (operations.kind == kind) & (operations.payload_bytes == payload) & (operations.begin_ns != UNKNOWN)
+    timed = (operations.begin_ns != UNKNOWN) | (operations.enqueued_ns != UNKNOWN)
+    may_be = timed & (operations.kind == kind) & (operations.payload_bytes == payload)
     for place, communicator in enumerate(operations.communicators):
         rows = np.flatnonzero(may_be & (operations.communicator == place))
         if len(rows) and (size is None or communicator.ranks in (None, size)):
-            yield rows[np.argsort(operations.begin_ns[rows], kind="stable")]
+            yield rows[np.argsort(_told_ns(operations, rows), kind="stable")]
+
+
+def _told_ns(operations: Operations, rows: Int64s) -> Int64s:
+    begin_ns = operations.begin_ns[rows]
+    return begin_ns if (begin_ns != UNKNOWN).all() else operations.enqueued_ns[rows]
+
+
+def _times_ns(
+    operations: Operations, candidates: Int64s, kernels: Collectives, rows: Int64s, base_ns: int
+) -> tuple[Int64s, Int64s]:
+    """The times to bring together: when both ran; of a log, which does not tell that, when both were launched."""
+    ran = (operations.begin_ns[candidates] != UNKNOWN).all()
+    of_kernels = kernels.begin_ns if ran else kernels.launched_ns
+    return of_kernels[rows] + base_ns, _told_ns(operations, candidates)
 
 
 def _best_shift(kernels_ns: Int64s, operations_ns: Int64s) -> tuple[float, Int64s]:
