@@ -9,6 +9,11 @@ from shardprof.words import Scale, enumeration, numbers, plural, size, time_scal
 
 _MOST_ROWS = 12
 _MOST_UNFINISHED = 4
+_TELLERS = {
+    "plugin": "all calls of the training, told by NCCL's plugin",
+    "log": "all calls of the training, told by NCCL's log",
+    "flight recorder": "the last calls, told by torch's flight recorder",
+}
 _LOST = {
     "dropped": "found the ring full",
     "unslotted": "found no place to be in flight in",
@@ -36,7 +41,7 @@ def nccl_table(nccl: Nccl) -> Table:
         "way": [_way(row) for row in shown],
     }
     notes = (
-        f"all calls of the training, told by NCCL's {nccl.source}; calls: of a rank",
+        f"{_TELLERS.get(nccl.source, f'all calls of the training, told by {nccl.source}')}; calls: of a rank",
         *(("median, p99: of a rank, the wait for others included",) if timed else ()),
         *(("busbw: bus bandwidth by the shortest time of a call on any rank",) if timed else ()),
         "way: algorithm, protocol, number of channels and what they go over",

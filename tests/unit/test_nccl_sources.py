@@ -92,6 +92,7 @@ def test_dumps_of_the_flight_recorder_are_reported_by_themselves(
     shown = capsys.readouterr().out
     assert "2 ranks" in shown
     assert "Only what NCCL did is told" in shown
+    assert "the last calls, told by torch's flight recorder" in " ".join(shown.split())
     assert "all-gather" in shown
     result = analyse(load([tmp_path]))
     assert result.nccl is not None
