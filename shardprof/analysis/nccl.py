@@ -67,12 +67,15 @@ class NcclTable:
         self._unfinished: list[tuple[int, int, int, str, int]] = []
         self._lost = Counter[str]()
         self._sources = set[str]()
+        self._residuals_ns: list[int] = []
 
     def add_rank(self, rank: int, records: NcclRecords, groups: Mapping[int, str]) -> None:
         """Take a rank's; `groups` are the process groups of those of its communicators whose kernels were captured."""
         operations = records.operations
         self._sources.add(records.source)
         self._lost.update(records.lost)
+        if records.timer_residual_ns is not None:
+            self._residuals_ns.append(records.timer_residual_ns)
         for place, communicator in enumerate(operations.communicators):
             self._join(rank, _identity(communicator, place), communicator, groups.get(place))
         times_ns = durations_ns(operations)
@@ -93,6 +96,7 @@ class NcclTable:
             calls=tuple(rows),
             unfinished=tuple(self._told_unfinished(names)),
             lost=dict(self._lost),
+            timer_residual_ns=max(self._residuals_ns, default=None),
         )
 
     def _join(self, rank: int, identity: int, communicator: Communicator, group: str | None) -> None:

@@ -193,12 +193,13 @@ class Unfinished:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nccl:
     """What NCCL itself told, through its "plugin" or its "log" (`source`). `lost` counts what it told and no record
-    holds whole."""
+    holds whole; `timer_residual_ns` is what remains between GPU timers and hosts' clocks, on the worst rank."""
 
     source: str
     calls: tuple[NcclCalls, ...]
     unfinished: tuple[Unfinished, ...]
     lost: dict[str, int]
+    timer_residual_ns: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,14 +215,3 @@ def test_whatever_stands_in_a_record_it_is_a_row_or_none(
     names = list(changed[place])
     changed[place][names[member % len(names)]] = value
     assert len(read(tmp_path_factory.mktemp("a") / "a.log", lines(changed))) in (0, 1)
-
-
-def test_a_folder_of_processes(tmp_path: Path) -> None:
-    (tmp_path / "below").mkdir()
-    for name in ("node-a-pid41.log", "below/node-b-pid7.log"):
-        (tmp_path / name).write_text(lines(*RECORDS))
-    (tmp_path / "notes.txt").write_text("nothing of NCCL's")
-    found = dict(nccl_records.read_folder(tmp_path))
-    assert {str(path.relative_to(tmp_path)): len(told) for path, told in found.items()} == {
-        "below/node-b-pid7.log": 4, "node-a-pid41.log": 4,
-    }  # fmt: skip

@@ -52,7 +52,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def only(folder: Path) -> PluginRecords:
-    (process,) = nccl_plugin.processes(folder)
+    (process,) = {file.name.split(".")[1] for file in folder.glob("nccl.*")}
     records = nccl_plugin.read(folder, process)
     assert records is not None
     return records

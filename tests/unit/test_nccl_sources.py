@@ -121,3 +121,12 @@ def test_a_dump_of_a_rank_that_stood_still_is_the_last_resort(run: Path) -> None
     result = analyse(load([run]))
     assert result.nccl is not None
     assert result.nccl.source == "log"
+
+
+def test_the_logs_of_a_run_are_explained_by_its_folder(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_logs(run, calls=2)
+    assert main(["nccl-log", str(run)]) == 0
+    assert "2 ranks" in capsys.readouterr().out
+    (run / "empty").mkdir()
+    assert main(["nccl-log", str(run / "empty")]) == 2
+    assert "there are no logs in" in capsys.readouterr().err

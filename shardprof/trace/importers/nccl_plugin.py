@@ -6,19 +6,20 @@ only a little: the least lateness within each while ties the two clocks together
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from shardprof.engine import Int64s
-from shardprof.trace.classes import COMM_KINDS, comm_kind, wire_factor
 from shardprof.trace.collectives import UNKNOWN
 from shardprof.trace.events import Mask
 from shardprof.trace.nccl import ring
-from shardprof.trace.nccl.operations import Communicator, Operations, alike, held, payload_bytes
+from shardprof.trace.nccl.operations import Communicator, Operations, alike, held, kind_and_wire, payload_bytes
 from shardprof.trace.nccl.ring import Records, State
 
 RING, RECORDS, STATE = "nccl.{}.ring", "nccl.{}.records.gz", "nccl.{}.state.gz"
@@ -33,21 +34,14 @@ _WHILE_NS = 10_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecords:
-    """Of one process. `in_flight` are the rows of `operations` that never ended; `captured` those of CUDA graphs.
+    """Of one process. `in_flight` are the rows of `operations` that never ended.
     `lost` counts, by what became of them, the events that no record holds whole. `timer_residual_ns` is the median of
     what remains between the GPU's timer and the host's clock, None without GPU times."""
 
     operations: Operations
     in_flight: Int64s
-    captured: Int64s
     lost: dict[str, int]
     timer_residual_ns: int | None
-
-
-def processes(folder: Path) -> list[str]:
-    """The processes, by their ids, that left something in a folder."""
-    names = (path.name.split(".") for path in folder.glob("nccl.*"))
-    return sorted({parts[1] for parts in names if len(parts) >= 3 and parts[2] in ("ring", "records", "state")})
 
 
 def read(folder: Path, process: str) -> PluginRecords | None:
@@ -87,28 +81,26 @@ def read_proxies(folder: Path, process: str) -> tuple[Records, State] | None:
 
 def _state(folder: Path, process: str) -> tuple[bytes, bool] | None:
     """The bytes beside the records, and whether the ring is among them."""
-    try:
+    with contextlib.suppress(OSError):
         data = (folder / RING.format(process)).read_bytes()
         if len(data) == ring.RING_BYTES and ring.is_ready(data):
             return data, True
+    with contextlib.suppress(OSError):
         data = b"".join(_unzipped(folder / STATE.format(process), ring.STATE_BYTES))
-    except OSError:
-        try:
-            data = b"".join(_unzipped(folder / STATE.format(process), ring.STATE_BYTES))
-        except OSError:
-            return None
-    return (data, False) if ring.is_ready(data) else None
+        if ring.is_ready(data):
+            return data, False
+    return None
 
 
 def _kept(file: Path) -> Iterator[Records]:
     """The records that were taken out of the ring; of a damaged file those before the damage."""
-    rest, count = b"", 0
+    rest = b""
     try:
         for block in _unzipped(file, _MOST_BYTES):
             data = rest + block
             whole = len(data) // ring.RECORD_BYTES
             yield np.frombuffer(data, ring.OPERATION, whole)
-            rest, count = data[whole * ring.RECORD_BYTES :], count + whole
+            rest = data[whole * ring.RECORD_BYTES :]
     except OSError:
         return
 
@@ -183,19 +175,18 @@ def _as_operations(records: Records, state: State, beyond: int) -> PluginRecords
     return PluginRecords(
         operations=operations,
         in_flight=np.flatnonzero(_never_ended(records)),
-        captured=np.flatnonzero(records["flags"] & ring.GRAPH_CAPTURED),
         lost={name: count for name, count in lost.items() if count},
         timer_residual_ns=residual_ns,
     )
 
 
-def _communicator(told: dict[str, object]) -> Communicator:
+def _communicator(told: dict[str, Any]) -> Communicator:
     return Communicator(
-        hash=int(str(told["hash"])),
-        rank=int(str(told["rank"])),
-        ranks=int(str(told["ranks"])) or None,
-        nodes=int(str(told["nodes"])) or None,
-        name=bytes(told["name"]).decode(errors="replace") if isinstance(told["name"], bytes) else "",
+        hash=told["hash"],
+        rank=told["rank"],
+        ranks=told["ranks"] or None,
+        nodes=told["nodes"] or None,
+        name=told["name"].decode(errors="replace"),
     )
 
 
@@ -208,11 +199,9 @@ def _sizes(
     rows = []
     for place, function, datatype, count in np.stack([column[first] for column in said], axis=1).tolist():
         ranks = communicators[place].ranks if place != UNKNOWN else None
-        name, kind = strings[function], comm_kind(strings[function])
-        payload = payload_bytes(name, count, strings[datatype], ranks)
-        sharing = 2 if kind == "p2p" else ranks
-        wire = None if payload is None or not sharing else round(payload * wire_factor(kind, sharing))
-        rows.append((COMM_KINDS.index(kind), held(payload), held(wire)))
+        payload = payload_bytes(strings[function], count, strings[datatype], ranks)
+        kind, wire = kind_and_wire(strings[function], payload, ranks)
+        rows.append((kind, held(payload), held(wire)))
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)[which]
     return {"kind": table[:, 0], "payload_bytes": table[:, 1], "wire_bytes": table[:, 2]}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from shardprof.errors import UnreadableTraceError
@@ -33,11 +33,3 @@ def read_named(path: Path) -> tuple[str, Operations] | None:
             except UnreadableTraceError as error:
                 raise UnreadableTraceError(f"{path}: {error.message}", error.hint) from error
     return None
-
-
-def read_folder(folder: Path) -> Iterator[tuple[Path, Operations]]:
-    """The same for each file below a folder that tells something, by path: usually a file is a process. Raises as
-    `read` does."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and (operations := read(path)) is not None:
-            yield path, operations

@@ -110,6 +110,15 @@ def payload_bytes(function: str, count: int, datatype: str, ranks: int | None) -
     return count * element
 
 
+def kind_and_wire(function: str, payload: int | None, ranks: int | None) -> tuple[int, int | None]:
+    """The index in COMM_KINDS of what an NCCL function does, and what a rank sends for a payload; None where that is
+    not known."""
+    kind = comm_kind(function)
+    sharing = 2 if kind == "p2p" else ranks
+    wire = None if payload is None or not sharing else round(payload * wire_factor(kind, sharing))
+    return COMM_KINDS.index(kind), wire
+
+
 def alike(columns: Sequence[Int64s]) -> tuple[Int64s, Int64s]:
     """Which rows are the same in all of the columns: the first row of each kind of row, and each row's kind. A training
     of days has millions of rows and few kinds, so that the columns become one number a row, which is sorted once."""
@@ -134,14 +143,12 @@ def as_columns(operations: Sequence[Operation], communicators: Sequence[Communic
 
 
 def _row(operation: Operation, communicator: Communicator, words: dict[str, int]) -> list[int]:
-    kind = comm_kind(operation.function)
     payload = operation.payload_bytes
     if payload is None and operation.count is not None:
         payload = payload_bytes(operation.function, operation.count, operation.datatype, communicator.ranks)
-    ranks = 2 if kind == "p2p" else communicator.ranks
-    wire = None if payload is None or not ranks else round(payload * wire_factor(kind, ranks))
+    kind, wire = kind_and_wire(operation.function, payload, communicator.ranks)
     told = {
-        "kind": COMM_KINDS.index(kind),
+        "kind": kind,
         "payload_bytes": payload,
         "wire_bytes": wire,
         **{name: words.setdefault(getattr(operation, name), len(words)) for name in _WORDS},

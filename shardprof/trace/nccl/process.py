@@ -25,12 +25,13 @@ _NONE: Int64s = np.empty(0, dtype=np.int64)
 class NcclRecords:
     """`source` is "plugin", "log" or what another tool is called. `in_flight` are the rows of `operations` that had
     begun and not ended when the process was last heard of; `lost` counts what no record holds whole, by what became of
-    it."""
+    it; `timer_residual_ns` is the median of what remains between the GPU's timer and the host's clock."""
 
     source: str
     operations: Operations
     in_flight: Int64s
     lost: dict[str, int]
+    timer_residual_ns: int | None = None
 
 
 def read_process(folder: Path, record: RankRecord) -> NcclRecords | None:
@@ -49,7 +50,11 @@ def read_process(folder: Path, record: RankRecord) -> NcclRecords | None:
         return _flight(RunFolder(folder.parents[1]).rank(record.rank) / FLIGHT_FILE)
     communicators = named(known, record.rank, record.process_groups)
     return NcclRecords(
-        source=source, operations=replace(operations, communicators=communicators), in_flight=in_flight, lost=lost
+        source=source,
+        operations=replace(operations, communicators=communicators),
+        in_flight=in_flight,
+        lost=lost,
+        timer_residual_ns=told.timer_residual_ns if told else None,
     )
 
 
