@@ -9,10 +9,11 @@ from shardprof.words import Scale, enumeration, numbers, plural, size, time_scal
 
 _MOST_ROWS = 12
 _MOST_UNFINISHED = 4
+FLIGHT_RECORDER = "flight recorder"
 _TELLERS = {
     "plugin": "all calls of the training, told by NCCL's plugin",
     "log": "all calls of the training, told by NCCL's log",
-    "flight recorder": "the last calls, told by torch's flight recorder",
+    FLIGHT_RECORDER: "the last calls, told by torch's flight recorder",
 }
 _LOST = {
     "dropped": "found the ring full",
@@ -30,27 +31,30 @@ def nccl_table(nccl: Nccl) -> Table:
     shown, hidden = rows[:_MOST_ROWS], len(rows) - _MOST_ROWS
     times = time_scale(row.p99_ns for row in shown if row.p99_ns is not None)
     timed = any(row.median_ns is not None for row in shown)
+    ways = [_way(row) for row in shown]
+    # torch's flight recorder remembers the collectives of any backend.
+    head = "collective" if nccl.source == FLIGHT_RECORDER else "NCCL"
     columns = {
-        "NCCL": [class_name(row.kind) for row in shown],
+        head: [class_name(row.kind) for row in shown],
         "group": [_group(row) for row in shown],
         "payload": ["-" if row.payload_bytes is None else size(row.payload_bytes) for row in shown],
         "calls": [f"{row.calls:,}" for row in shown],
         **({f"median ({times.unit})": [_time(row.median_ns, times) for row in shown]} if timed else {}),
         **({"p99": [_time(row.p99_ns, times) for row in shown]} if timed else {}),
         **({"busbw": [_rate(row.busbw_gbps) for row in shown]} if timed else {}),
-        "way": [_way(row) for row in shown],
+        **({"way": ways} if any(ways) else {}),
     }
     notes = (
         f"{_TELLERS.get(nccl.source, f'all calls of the training, told by {nccl.source}')}; calls: of a rank",
         *(("median, p99: of a rank, the wait for others included",) if timed else ()),
         *(("busbw: bus bandwidth by the shortest time of a call on any rank",) if timed else ()),
-        "way: algorithm, protocol, number of channels and what they go over",
+        *(("way: algorithm, protocol, number of channels and what they go over",) if "way" in columns else ()),
         *((f"{plural(hidden, 'row')} more in --format json",) if hidden > 0 else ()),
     )
     return Table(
         columns=tuple(columns),
         rows=tuple(zip(*columns.values(), strict=True)),
-        words=frozenset({"NCCL", "group", "way"}),
+        words=frozenset({head, "group", "way"}),
         notes=notes,
         spare=tuple(name for name in ("way", "p99", "group", "busbw") if name in columns),
     )

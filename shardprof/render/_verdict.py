@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from shardprof.analysis.result import Bound, Nccl, Result, StepsSummary, Summary
+from shardprof.render._nccl import FLIGHT_RECORDER
 from shardprof.render._words import PHASE_NAMES, class_name, percent
 from shardprof.words import enumeration, numbers, plural
 
@@ -115,7 +116,8 @@ def _of_nccl(nccl: Nccl) -> str:
         if any(times_ns.values())
         else ""
     )
-    return f"Only what NCCL did is told: {plural(calls, 'call')} a rank{most}."
+    what = "the last collectives are" if nccl.source == FLIGHT_RECORDER else "what NCCL did is"
+    return f"Only {what} told: {plural(calls, 'call')} a rank{most}."
 
 
 def _of_records(summary: Summary) -> str:
