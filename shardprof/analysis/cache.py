@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
-import shardprof
 from shardprof.analysis.result import Result
-from shardprof.trace.files import CACHE_FOLDER
+from shardprof.trace.files import CACHE_FOLDER, may_write
+from shardprof.trace.fingerprint import fingerprint
 from shardprof.trace.run import Run
+from shardprof.trace.whole import appearing
 
 _SWITCH = "SHARDPROF_CACHE"
 
@@ -25,7 +24,7 @@ _SWITCH = "SHARDPROF_CACHE"
 def report_of(run: Run) -> Result:
     """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
     file = _cache_file(run)
-    key = _key(run) if file else None
+    key = fingerprint(run) if file else None
     kept = _kept(file, key) if file and key else None
     if kept is not None:
         return kept
@@ -48,37 +47,6 @@ def _cache_file(run: Run) -> Path | None:
     return None if folder.is_symlink() else folder / f"{name}.json"  # what others packed must not lead elsewhere
 
 
-def _key(run: Run) -> str | None:
-    """What the report depends on, as a digest; None where that cannot be told."""
-    inputs = run.inputs()
-    if not all(isinstance(file, Path) for file in inputs):
-        return None
-    how = run.reading
-    pattern = how.rank_regex.pattern if how.rank_regex else ""
-    asked = [*map(str, run.paths), str(how.max_text_bytes), pattern, how.clock]
-    try:
-        stamps = [_stamp(file) for file in inputs if isinstance(file, Path)]
-    except OSError:
-        return None
-    return _digest([*asked, *stamps, _engine_version()])
-
-
-@cache
-def _engine_version() -> str:
-    """Of this very build: what is read and computed may change without a release."""
-    files = Path(shardprof.__file__).parent.rglob("*")
-    return _digest(sorted(_stamp(file) for file in files if file.suffix in (".py", ".so")))
-
-
-def _stamp(file: Path) -> str:
-    stat = file.stat()
-    return f"{file} {stat.st_size} {stat.st_mtime_ns}"
-
-
-def _digest(parts: list[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
-
-
 def _kept(file: Path, key: str) -> Result | None:
     import msgspec  # only where there is something to decode
 
@@ -94,26 +62,11 @@ def _keep(file: Path, key: str, result: Result) -> None:
 
     with suppress(OSError, ValueError, RecursionError):  # what traces and records name need not be what JSON can hold
         body = msgspec.json.encode(result)
-        if msgspec.json.decode(body, type=Result) == result and _may_write(file.parent):
+        if msgspec.json.decode(body, type=Result) == result and may_write(file.parent):
             file.parent.mkdir(exist_ok=True)
-            _replace(file, _seal(key, body) + b"\n" + body)
+            with appearing(file) as partial:
+                partial.write_bytes(_seal(key, body) + b"\n" + body)
 
 
 def _seal(key: str, body: bytes) -> bytes:
     return hashlib.sha256(key.encode() + body).hexdigest().encode()
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Whole or not at all, whoever else does the same."""
-    partial = file.with_name(f".{uuid.uuid4().hex}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _may_write(folder: Path) -> bool:
-    """Whether somebody may write there: root could anywhere, and data that is meant to stay as it is should."""
-    existing = folder if folder.exists() else folder.parent
-    return bool(existing.stat().st_mode & 0o222)

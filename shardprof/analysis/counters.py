@@ -84,11 +84,6 @@ class _Ill:
     end_ns: int
 
 
-def gpu_of(host: HostRecord, rank: RankRecord) -> str | None:
-    """The counters' name for the GPU that a rank computes on."""
-    return next((device.subject for device in host.devices if device.uuid == rank.device_uuid), None)
-
-
 def step_counters(counters: Counters, rank: NodeRank, begins_ns: Int64s, ends_ns: Int64s) -> dict[str, Float64s]:
     """What steps met, by counter: the means of a state, the increases of a total; of the GPU with "gpu_" before it.
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from shardprof.analysis.counters import Node, NodeRank, StepTimes, gpu_of, notices, step_counters
+from shardprof.analysis.counters import Node, NodeRank, StepTimes, notices, step_counters
 from shardprof.analysis.result import Notice, Rank
 from shardprof.trace.counters import Counters, Float64s, read_counters
 from shardprof.trace.run import HostFolder, RankTraces
-from shardprof.trace.schema import COUNTERS_FILE
+from shardprof.trace.schema import COUNTERS_FILE, gpu_of
 
 NODES_IN_MEMORY = 2
 

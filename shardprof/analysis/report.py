@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,13 +22,13 @@ from shardprof.analysis.result import Host, Rank, Result, Source, Step, Straggle
 from shardprof.analysis.rules import observer, with_findings
 from shardprof.analysis.rules._observing import Observer
 from shardprof.analysis.rules._view import View
+from shardprof.analysis.series import series
 from shardprof.analysis.slow_links import slow_links
 from shardprof.analysis.stragglers import stragglers, with_lateness
 from shardprof.analysis.summary import summarize
 from shardprof.analysis.together import Together, together
 from shardprof.analysis.volumes.volumes import volumes
-from shardprof.trace.across.calls import RankWindow
-from shardprof.trace.across.gaps import gaps_of
+from shardprof.trace.across.calls import RankWindow, window_of
 from shardprof.trace.across.tasks import Tasks, add_tasks, tasks_of
 from shardprof.trace.activities import Activities
 from shardprof.trace.collectives import UNKNOWN, Collectives
@@ -37,11 +38,12 @@ from shardprof.trace.framework_names import framework_of
 from shardprof.trace.importers.kineto import KinetoTrace
 from shardprof.trace.nccl.matching import groups_of, match
 from shardprof.trace.nccl.operations import Operations
-from shardprof.trace.quality import Quality
+from shardprof.trace.quality import Quality, counted
 from shardprof.trace.run import HostFolder, RankTraces, Run
 from shardprof.trace.schema import CapturePlan, RankRecord
 from shardprof.trace.step_doubts import step_doubts
 from shardprof.trace.steps import StepWindows, find_steps
+from shardprof.words import numbers, plural
 
 _SHOWN_RANKS = 8
 
@@ -69,7 +71,7 @@ class _Gathered:
 
     def take(self, traces: RankTraces, trace: KinetoTrace, activities: Activities, steps: StepWindows) -> None:
         """What of a trace of a rank outlives it; `steps` are those that hold work."""
-        self.windows.append(_window(traces, trace, activities, steps))
+        self.windows.append(window_of(traces, trace, activities, steps))
         self.tasks.setdefault(traces.rank, []).append(tasks_of(trace, steps.windows))
         if steps.numbers:
             self.observer.take(_view(traces, trace, activities, steps))
@@ -78,7 +80,8 @@ class _Gathered:
 def analyse(run: Run) -> Result:
     """Everything that is known of a run. Raises ShardprofError where its traces cannot be read."""
     gathered = _Gathered(plan=run.record.plan if run.record else None)
-    doubts = list(run.quality)
+    doubts = [*run.quality, *_notes_of(run.hosts)]
+    uncaptured: list[tuple[int, str]] = []
     nodes = Nodes(run.hosts)
     ranks, found, identities = [], list[StepWindows](), []
     for traces in run.ranks(doubts):
@@ -87,7 +90,10 @@ def analyse(run: Run) -> Result:
         ranks.append(rank)
         found += rank_found
         doubts += rank_doubts
+        if not traces.traces:
+            uncaptured.append((traces.rank, _why_uncaptured(traces, gathered.plan)))
         identities.append(_identity(traces))
+    doubts += _nothing_captured(uncaptured, len(ranks))
     ranks.sort(key=lambda rank: rank.rank)
     all_ranks = together(gathered.windows, run.reading.clock) if len(ranks) > 1 else None
     step_source = Counter(steps.source for steps in found).most_common(1)[0][0] if found else "none"
@@ -102,9 +108,10 @@ def analyse(run: Run) -> Result:
         clock=all_ranks.clock if all_ranks else None,
         notices=nodes.notices(),
         nccl=gathered.nccl.result(run.record.process_groups if run.record else ()),
-        quality=tuple(_counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),
+        quality=tuple(counted(doubts + _doubts_about_the_job(ranks, identities, all_ranks))),
     )
-    result = replace(result, summary=summarize(result))
+    summary = summarize(result)
+    result = replace(result, summary=summary, series=series(run, summary, nodes))
     result = replace(result, volumes=volumes(result))
     return with_findings(result, gathered.observer, all_ranks)
 
@@ -133,8 +140,6 @@ def _analyse_rank(traces: RankTraces, gathered: _Gathered) -> tuple[Rank, list[S
     if told := traces.nccl():
         gathered.nccl.add_rank(traces.rank, told, _captured_groups(traces, told.operations))
     doubts += _collectives_unknown(launched)
-    if not traces.traces:
-        doubts.append(_nothing_captured(traces, gathered.plan))
     rank = Rank(
         rank=traces.rank,
         host=traces.host,
@@ -190,18 +195,6 @@ def _view(traces: RankTraces, trace: KinetoTrace, activities: Activities, steps:
     )
 
 
-def _window(traces: RankTraces, trace: KinetoTrace, activities: Activities, steps: StepWindows) -> RankWindow:
-    """What is compared with other ranks: calls inside the steps that hold work count."""
-    return RankWindow(
-        rank=traces.rank,
-        clock=traces.machine,
-        base_ns=trace.base_ns,
-        steps=steps,
-        collectives=activities.collectives,
-        gaps=gaps_of(activities, int(trace.events.begin_ns.min())),
-    )
-
-
 def _collectives_unknown(launched: list[Collectives]) -> list[Quality]:
     sizes = sum(int((window.payload_bytes == UNKNOWN).sum()) for window in launched)
     groups = sum(int((window.group == UNKNOWN).sum()) for window in launched)
@@ -216,15 +209,29 @@ def _collectives_unknown(launched: list[Collectives]) -> list[Quality]:
     return doubts
 
 
-def _nothing_captured(traces: RankTraces, plan: CapturePlan | None) -> Quality:
-    message = "no step was captured"
+def _nothing_captured(uncaptured: list[tuple[int, str]], ranks: int) -> list[Quality]:
+    """The ranks without captured steps, by why; they are named where others have some."""
+    doubts = []
+    for why in dict.fromkeys(why for _, why in uncaptured):
+        of_ranks = [rank for rank, told in uncaptured if told == why]
+        where = "" if len(of_ranks) == ranks else f" on rank{'' if len(of_ranks) == 1 else 's'} {numbers(of_ranks)}"
+        doubts.append(Quality(code="nothing_captured", message=f"no step was captured{where}{why}"))
+    return doubts
+
+
+def _why_uncaptured(traces: RankTraces, plan: CapturePlan | None) -> str:
     if plan is not None and plan.repeat == 0:
-        message += ": the recording was a light one; while such a job runs, `shardprof trigger` captures steps"
-    elif traces.record is not None and traces.steps and not traces.record.windows:
-        message += (
-            f": the job ended after {traces.steps[-1].step + 1} steps; record with --steps to capture earlier ones"
-        )
-    return Quality(code="nothing_captured", message=message)
+        return ": the recording was a light one; while such a job runs, `shardprof trigger` captures steps"
+    if traces.record is not None and traces.steps and not traces.record.windows:
+        steps = plural(traces.steps[-1].step + 1, "step")
+        return f": it ended after {steps}; record with --steps to capture earlier ones"
+    return ""
+
+
+def _notes_of(hosts: Sequence[HostFolder]) -> list[Quality]:
+    """What went wrong beside the ranks: sinks, counters, the recorder itself."""
+    notes = [note for host in hosts if host.record for note in host.record.notes]
+    return [Quality(code="recording_note", message=note) for note in notes]
 
 
 def _record_doubts(record: RankRecord | None) -> list[Quality]:
@@ -261,18 +268,6 @@ def _different_jobs(identities: list[_Identity]) -> list[Quality]:
 def _doubts_about_the_job(ranks: list[Rank], identities: list[_Identity], all_ranks: Together | None) -> list[Quality]:
     compared = all_ranks.doubts() if all_ranks else []
     return [*_different_jobs(identities), *_missing_ranks(ranks, identities), *compared]
-
-
-def _counted(doubts: list[Quality]) -> list[Quality]:
-    """The same doubt about several ranks is one line; counts add up."""
-    merged: dict[tuple[str, str], Quality] = {}
-    for doubt in doubts:
-        key = (doubt.code, doubt.message)
-        before = merged.get(key)
-        if before is not None and before.count is not None and doubt.count is not None:
-            doubt = replace(doubt, count=before.count + doubt.count)
-        merged[key] = doubt
-    return list(merged.values())
 
 
 def _identity(traces: RankTraces) -> _Identity:

@@ -128,6 +128,23 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallSize:
+    """The calls of one kind in one group that carry `payload_bytes` each (None: the trace does not tell).
+
+    `median_ns` is what a call takes on a rank, its wait for others included. The others are medians over these calls,
+    as of Collective: None where no other rank's trace is there.
+    """
+
+    payload_bytes: int | None
+    calls: int
+    median_ns: int
+    transfer_ns: int | None = None
+    wait_ns: int | None = None
+    algbw_gbps: float | None = None
+    busbw_gbps: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
     """All calls of one kind in one group, over the captured steps, each collective counted once.
 
@@ -135,6 +152,8 @@ class Collective:
     `wait_ns` is what a rank waited for the last one to come, in the mean over ranks, `transfer_ns` the time after that;
     the bandwidths are payload and its nccl-tests multiple by `transfer_ns`. None where no other rank's trace is there.
     `nodes` is how many nodes the group spans; `dimension` "shard" or "replicate" where its place in the mesh tells.
+    `sizes` has the same calls by what each carries, the smallest first; `sizes_left_out` is how many others, which took
+    less time, are not listed.
     """
 
     kind: str
@@ -150,6 +169,8 @@ class Collective:
     busbw_gbps: float | None = None
     nodes: int | None = None
     dimension: str | None = None
+    sizes: tuple[CallSize, ...] = ()
+    sizes_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +292,24 @@ class Notice:
     begin_ns: int
     end_ns: int
     steps: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """How something went over a recorded run: `values` of `name` at `times_ns` (Unix time, ascending).
+
+    `subject` is whose: "rank 0" (its process), "gpu 0", "node", or a network interface; `rank` who computes there.
+    `name` is a counter's, of a total with "_per_s" its increase a second since the sample before; `step_ns` how long
+    each recorded step was; or what torch's allocator held at a step's end. Of long series the least and the most of
+    each stretch of time are kept.
+    """
+
+    host: str
+    subject: str
+    rank: int | None
+    name: str
+    times_ns: tuple[int, ...]
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -443,8 +482,8 @@ class Result:
     """Everything that a report says. `step_source` tells how steps were found, `step_confidence` from 0 to 1 how sure
     it is that these are the steps (None where there was nothing to find steps in).
 
-    `notices` is what the counters of recorded runs show, `volumes` None where their settings tell none, `nccl` None
-    where NCCL was not asked.
+    `notices` is what the counters of recorded runs show, `series` how they went, `volumes` None where their settings
+    tell none, `nccl` None where NCCL was not asked.
 
     `summary` is None until the other parts are there to be summarised; `clock` and `stragglers` are None where there is
     one rank only, `findings` until an analysis fills them.
@@ -463,6 +502,7 @@ class Result:
     notices: tuple[Notice, ...] = ()
     volumes: Volumes | None = None
     nccl: Nccl | None = None
+    series: tuple[Series, ...] = ()
     quality: tuple[Quality, ...] = field(default=())
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from shardprof.analysis.result import Collective
+from shardprof.analysis.result import CallSize, Collective
 from shardprof.engine import Int64s
-from shardprof.trace.across.calls import Calls, RankWindow, calls_of
-from shardprof.trace.across.clock import align, as_recorded, by_part, on_reference
-from shardprof.trace.across.clock_of_rank import RankClock
+from shardprof.trace.across.calls import RankWindow
+from shardprof.trace.across.joined import Joined, join
 from shardprof.trace.across.lateness import Lateness, lateness
-from shardprof.trace.across.matching import Matched, match
-from shardprof.trace.across.meetings import Meetings, meetings, waits
 from shardprof.trace.classes import COMM_KINDS, wire_factor
 from shardprof.trace.collectives import UNKNOWN, ProcessGroup, known_sum
 from shardprof.trace.events import Mask
@@ -23,32 +20,46 @@ from shardprof.words import numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Together:
-    """The ranks on one clock: their `calls`, which of them are one collective, when these met, who was late; and how
-    long each call waited for the last rank."""
+class Together(Joined):
+    """The ranks on one clock, and who of them was late."""
 
-    clock: tuple[RankClock, ...]
-    calls: Calls
-    matched: Matched
-    meetings: Meetings
     lateness: Lateness
-    wait_ns: Int64s
 
     def with_times(self, row: Collective) -> Collective:
         """A row of the communication table with what its calls waited and how fast they moved."""
-        of_row = self._of(row)
-        if not of_row.any():
+        met = np.flatnonzero(self._of(row))
+        if not len(met):
             return row
-        transfer_ns = int(self.meetings.transfer_ns[of_row].sum())
-        moved = known_sum(self.calls.payload_bytes[self.meetings.call[of_row]])
-        bandwidth = moved / transfer_ns if moved and transfer_ns else None
-        factor = wire_factor(row.kind, row.group_size) if row.group_size else None
+        transfer_ns = int(self.meetings.transfer_ns[met].sum())
+        payload_bytes = self.calls.payload_bytes[self.meetings.call[met]]
+        order = np.argsort(payload_bytes, kind="stable")
+        by_size = met[order], payload_bytes[order]
+        algbw_gbps, busbw_gbps = _bandwidths(row, known_sum(payload_bytes), transfer_ns)
         return replace(
             row,
             transfer_ns=transfer_ns,
-            wait_ns=int(self.meetings.mean_wait_ns[of_row].sum()),
-            algbw_gbps=bandwidth,
-            busbw_gbps=bandwidth * factor if bandwidth is not None and factor is not None else None,
+            wait_ns=int(self.meetings.mean_wait_ns[met].sum()),
+            algbw_gbps=algbw_gbps,
+            busbw_gbps=busbw_gbps,
+            sizes=tuple(self._size_with_times(row, size, *by_size) for size in row.sizes),
+        )
+
+    def _size_with_times(self, row: Collective, size: CallSize, met: Int64s, payload_bytes: Int64s) -> CallSize:
+        """The same of the calls that carry as much, as medians; `met` are the row's meetings, ascending in bytes."""
+        if size.payload_bytes is None:
+            return size
+        first, end = np.searchsorted(payload_bytes, [size.payload_bytes, size.payload_bytes + 1])
+        alike = met[first:end]
+        if not len(alike):
+            return size
+        transfer_ns = int(np.median(self.meetings.transfer_ns[alike]))
+        algbw_gbps, busbw_gbps = _bandwidths(row, size.payload_bytes, transfer_ns)
+        return replace(
+            size,
+            transfer_ns=transfer_ns,
+            wait_ns=int(np.median(self.meetings.mean_wait_ns[alike])),
+            algbw_gbps=algbw_gbps,
+            busbw_gbps=busbw_gbps,
         )
 
     def doubts(self) -> list[Quality]:
@@ -77,23 +88,17 @@ class Together:
 
 def together(windows: Sequence[RankWindow], clock: str) -> Together:
     """The ranks of a run, on the clock of the collectives they share or, with `clock` "traces", as they are."""
-    calls = calls_of(windows)
-    matched = match(calls)
-    clocks = align(calls, matched.instance)
-    if clock == "traces":
-        clocks = as_recorded(clocks, calls, matched.instance)
-    parts = by_part(clocks, calls, matched.instance)
-    begin_ns = on_reference(parts, calls.rank, calls.begin_ns)
-    end_ns = on_reference(parts, calls.rank, calls.end_ns)
-    met = meetings(calls, matched.instance, begin_ns, end_ns)
-    return Together(
-        clock=clocks,
-        calls=calls,
-        matched=matched,
-        meetings=met,
-        lateness=lateness(calls, matched.instance, begin_ns),
-        wait_ns=waits(met, matched.instance, begin_ns),
-    )
+    joined = join(windows, clock)
+    late = lateness(joined.calls, joined.matched.instance, joined.begin_ns)
+    return Together(**{field.name: getattr(joined, field.name) for field in fields(joined)}, lateness=late)
+
+
+def _bandwidths(row: Collective, payload_bytes: int | None, transfer_ns: int) -> tuple[float | None, float | None]:
+    """Payload by time, and that times the factor of the row's kind and group."""
+    if not payload_bytes or not transfer_ns:
+        return None, None
+    algbw_gbps = payload_bytes / transfer_ns
+    return algbw_gbps, algbw_gbps * wire_factor(row.kind, row.group_size) if row.group_size else None
 
 
 def _is_of(group: ProcessGroup, row: Collective) -> bool:

@@ -8,6 +8,14 @@ COMM_KINDS = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "broad
 CLASSES = ("compute", *COMM_KINDS, "memcpy", "memset", "data_loading", "launch_bound", "idle")
 """The classes of a step's partition, in order of precedence: a nanosecond belongs to the first that covers it."""
 
+_NAMES = {
+    "p2p": "point-to-point",
+    "other_comm": "other communication",
+    "memcpy": "memory copies",
+    "memset": "memory sets",
+    "data_loading": "data loading",
+}
+
 # In order: the first fragment found in a collective's name, lower-cased and without underscores, decides. A barrier is
 # first, since NCCL's is an "all_reduce_barrier".
 _KIND_FRAGMENTS = (
@@ -26,6 +34,11 @@ _KIND_FRAGMENTS = (
     ("gather", OTHER_COMM),
     ("scatter", OTHER_COMM),
 )
+
+
+def class_name(name: str) -> str:
+    """The words for a class of the partition or for a group of classes: "all-gather", "data loading"."""
+    return _NAMES.get(name, name.replace("_", "-"))
 
 
 def named_kind(name: str) -> str | None:

@@ -20,6 +20,9 @@ from shardprof.trace.schema import CounterRecord, read_lines
 Int64s = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
 
+_MOST = 2**64
+"""No counter holds more; what a damaged line claims beyond, and what is no number, was not measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -101,16 +104,18 @@ def read_counters(path: Path) -> Counters:
 
 
 def counters_of(records: Iterable[CounterRecord]) -> Counters:
-    """The series of samples, the oldest first. Names that this version does not know are left out."""
+    """The series of samples, the oldest first. Left out are names that this version does not know, and values that no
+    counter has: NaN, infinities, what is beyond 64 bits."""
     times: dict[tuple[str, str], list[int]] = defaultdict(list)
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     events = []
     for record in _in_order(records):
         for subject, counters in record.values.items():
             for name in counters.keys() & COUNTERS.keys():
-                if isinstance(counters[name], (int, float)):
+                value = counters[name]
+                if isinstance(value, (int, float)) and abs(value) < _MOST:  # which NaN is not either
                     times[subject, name].append(record.time_ns)
-                    values[subject, name].append(float(counters[name]))
+                    values[subject, name].append(float(value))
         for subject, texts in record.events.items():
             events += [CounterEvent(record.time_ns, subject, text) for text in texts]
     series: dict[str, dict[str, Series]] = defaultdict(dict)

@@ -63,6 +63,12 @@ def pure_path(file: Place) -> PurePath:
     return file.pure_path if isinstance(file, RemoteFile) else file
 
 
+def told_name(file: Place) -> str:
+    """How a file is told of: where all ranks' files have one name, with the folder of its rank."""
+    folder = pure_path(file).parent.name
+    return f"{folder}/{file.name}" if folder.isdecimal() else file.name
+
+
 def is_trace_name(name: str) -> bool:
     """Whether a file of this name may be a trace."""
     return name.endswith(_TRACE_SUFFIXES)
@@ -182,3 +188,9 @@ def _reason(error: Exception) -> str:
         return f"{error.name} is not installed (pip install {error.name})"
     lines = str(error).splitlines() or [type(error).__name__]
     return _SECRET.sub("...", lines[0])
+
+
+def may_write(folder: Path) -> bool:
+    """Whether one may write there: root could anywhere, and data that is meant to stay as it is should."""
+    existing = folder if folder.exists() else folder.parent
+    return bool(existing.stat().st_mode & 0o222) and os.access(existing, os.W_OK)

@@ -17,6 +17,7 @@ from shardprof.trace.schema import (
     HostRecord,
     RankRecord,
     RunFolder,
+    RunRecord,
     StepRecord,
     last_attempt,
     parse_lines,
@@ -50,16 +51,28 @@ class LiveHost:
     counters: tuple[CounterRecord, ...]
 
 
+def rank_records(run: RunFolder) -> list[RankRecord]:
+    """What the ranks that have checked in are."""
+    return last_attempt(record for _, record in _readable(RankRecord, RANK_FILE, run.rank_folders()))
+
+
+def has_outcome(run: RunFolder) -> bool:
+    """Have the recorders of all its nodes said how it ended?"""
+    try:
+        return read_whole(RunRecord, run.run_file).outcome is not None
+    except (OSError, ValueError, TypeError):
+        return False  # being made at this moment
+
+
 def live_ranks(run: RunFolder) -> list[LiveRank]:
     """The ranks that have checked in."""
-    records = last_attempt(record for _, record in _readable(RankRecord, RANK_FILE, run.rank_folders()))
     return [
         LiveRank(
             record=record,
             place=read_place(run.rank(record.rank) / PLACE_FILE),
             steps=tuple(_tail(StepRecord, run.rank(record.rank) / STEPS_FILE)[-LAST_STEPS:]),
         )
-        for record in records
+        for record in rank_records(run)
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,3 +13,15 @@ class Quality:
     code: str
     message: str
     count: int | None = None
+
+
+def counted(doubts: Iterable[Quality]) -> list[Quality]:
+    """The same doubt about several ranks is one line; counts add up."""
+    merged: dict[tuple[str, str], Quality] = {}
+    for doubt in doubts:
+        key = (doubt.code, doubt.message)
+        before = merged.get(key)
+        if before is not None and before.count is not None and doubt.count is not None:
+            doubt = replace(doubt, count=before.count + doubt.count)
+        merged[key] = doubt
+    return list(merged.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from shardprof.trace.nccl.ring import Records, State
 
 RUNS_FOLDER = Path("shardprof-runs")
+_MADE_FOLDERS = (CACHE_FOLDER, "tensorboard", "wandb")
+"""Folders in a run that are made of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +155,10 @@ class Run:
             places = ", ".join(str(path) for path in self.paths)
             raise UnreadableTraceError(f"none of the files in {places} is a trace", "name a trace or a run folder")
 
-    def recorded(self) -> Iterator[RankTraces]:
-        """Every rank of a recorded run with what was always recorded of it; its traces are not read."""
+    def recorded(self, ranks: Collection[int] | None = None) -> Iterator[RankTraces]:
+        """Every rank of a recorded run, or some, with what was always recorded of it; its traces are not read."""
         for source in self.sources:
-            if source.rank is not None and source.steps_file is not None:
+            if source.rank is not None and source.steps_file is not None and (ranks is None or source.rank in ranks):
                 yield _rank_traces(source, source.rank, [], [], {})
 
     def inputs(self) -> list[Place]:
@@ -164,7 +166,7 @@ class Run:
         traces = [file for source in self.sources for file in source.trace_files]
         is_recorded = any(source.steps_file for source in self.sources)
         folders = {path for path in self.paths if isinstance(path, Path) and path.is_dir()} if is_recorded else set()
-        files = (file for folder in folders for file in folder.rglob("*") if CACHE_FOLDER not in file.parts)
+        files = (file for folder in folders for file in folder.rglob("*") if not _is_made(file.relative_to(folder)))
         records = (file for file in files if file.name not in (PLACE_FILE, TIMELINE_FILE))
         return [*traces, *sorted(file for file in records if file.is_file())]
 
@@ -176,6 +178,11 @@ class Run:
             lambda source: (source, *_read_traces(source, self.reading, alone=alone)),
             self.reading,
         )
+
+
+def _is_made(file: Path) -> bool:
+    """Whether a file of a run is made of the others."""
+    return file.parts[0] in _MADE_FOLDERS
 
 
 def load(paths: Sequence[str | os.PathLike[str]], reading: Reading = USUAL_READING) -> Run:

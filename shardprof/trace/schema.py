@@ -18,13 +18,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from shardprof.trace.journal import read_text_lines
+from shardprof.trace.whole import appearing
 
 RUN_SCHEMA = "shardprof.run/1"
 RUN_FILE = "run.json"
@@ -35,6 +35,8 @@ STEPS_FILE = "steps.jsonl"
 STACKS_FILE = "stacks.json.gz"
 FLIGHT_FILE = "flight.json"
 TIMELINE_FILE = "timeline.json.gz"
+TIMELINE_MARK = "shardprof"
+"""The member by which a timeline tells what it was made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +186,8 @@ class RankRecord:
 
     `framework` is "FSDP2", "FSDP1", "DDP", "DeepSpeed" or "" (none seen); `settings` is what its adapter could read
     (`strategy`, `zero_stage`, `precision`, `mesh`, `parameters`, ...), all optional. `device_uuid` is that of the GPU
-    which it computes on, as NVML writes it.
+    which it computes on, as NVML writes it. `exit_code` is how it left the block of `shardprof.record()` that was
+    recorded: 0, or not 0 by an exception; None inside one, and where a whole job is recorded.
     """
 
     rank: int
@@ -201,6 +204,7 @@ class RankRecord:
     nccl_setup: NcclSetup | None = None
     process_groups: tuple[ProcessGroup, ...] = ()
     windows: tuple[Window, ...] = ()
+    exit_code: int | None = None
     dropped_records: int = 0
     notes: tuple[str, ...] = ()
 
@@ -252,6 +256,11 @@ class CounterRecord:
     source: str
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     events: dict[str, list[str]] = field(default_factory=dict)
+
+
+def gpu_of(host: HostRecord, rank: RankRecord) -> str | None:
+    """The counters' name for the GPU that a rank computes on."""
+    return next((device.subject for device in host.devices if device.uuid == rank.device_uuid), None)
 
 
 class RunFolder:
@@ -344,9 +353,8 @@ def _revive(name: str, value: Any) -> Any:
 
 def write_whole(path: Path, record: Any) -> None:
     """Replace `path` by the record, atomically: a reader sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")  # nodes may share pids
-    partial.write_text(to_whole_json(record))
-    partial.replace(path)
+    with appearing(path) as partial:
+        partial.write_text(to_whole_json(record))
 
 
 def read_whole(record_type: type[R], path: Path) -> R:
@@ -376,11 +384,15 @@ def parse_lines(record_type: type[R], lines: Iterable[str]) -> Iterator[R]:
 
 
 def read_steps(path: Path) -> list[StepRecord]:
-    """The steps of a rank. A line takes the place of those before it whose numbers are not below its own: they were
-    parts of one step."""
+    """The steps of a rank."""
     steps: list[StepRecord] = []
     for record in read_lines(StepRecord, path):
-        while steps and steps[-1].step >= record.step:
-            steps.pop()
-        steps.append(record)
+        put_step(steps, record)
     return steps
+
+
+def put_step(steps: list[StepRecord], record: StepRecord) -> None:
+    """Append a step, which takes the place of those whose numbers are not below its own: they were parts of it."""
+    while steps and steps[-1].step >= record.step:
+        steps.pop()
+    steps.append(record)

@@ -22,12 +22,21 @@ def step_doubts(trace: KinetoTrace, found: StepWindows) -> list[Quality]:
     """What about the steps of one trace is doubtful; nothing where none were found."""
     if trace.activities is None or found.source in ("none", "whole trace"):
         return []
-    doubts = _cut_steps(trace, found)
+    doubts = _cut_steps(trace, found) + _never_ended(found)
     if trace.activities.device != "cpu":
         doubts += _unfinished_steps(trace.events, trace.activities, found)
         doubts += _longer_than_steps(trace.events, found)
         doubts += _without_device_events(trace, trace.activities.busy(), found)
     return doubts
+
+
+def _never_ended(found: StepWindows) -> list[Quality]:
+    if not found.unfinished:
+        return []
+    alone = set(found.numbers) <= set(found.unfinished)
+    what = "what came after the last step that ended was captured too" if not alone else "no captured step ended"
+    treated = "" if alone else ", and is in no step"
+    return [Quality(code="unfinished_steps", message=f"{what}{treated}", count=len(found.unfinished))]
 
 
 def _cut_steps(trace: KinetoTrace, found: StepWindows) -> list[Quality]:

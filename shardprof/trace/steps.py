@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,13 +30,15 @@ _RANGE_CATEGORIES = ("user_annotation", "cpu_op")  # before 2022 ranges were ope
 class StepWindows:
     """Step numbers and their windows on the trace's clock, shape (steps, 2), and what told them.
 
-    `confidence` is how sure it is that these are the steps: 1 for marks, 0 where none were found.
+    `confidence` is how sure it is that these are the steps: 1 for marks, 0 where none were found. `unfinished` are
+    marked steps that never ended, left out where others remain: what came after the training, or a crash.
     """
 
     source: str
     numbers: tuple[int, ...]
     windows: Intervals
     confidence: float
+    unfinished: tuple[int, ...] = ()
 
 
 def find_steps(trace: KinetoTrace, records: Sequence[StepRecord]) -> StepWindows:
@@ -46,11 +48,26 @@ def find_steps(trace: KinetoTrace, records: Sequence[StepRecord]) -> StepWindows
     """
     marked = _named_steps(trace) or _profiler_steps(trace) or _recorded_steps(trace, records)
     if marked is not None:
-        return marked
+        return _that_ended(marked, trace, records)
     by_optimizer = _optimizer_steps(trace)
     if by_optimizer is not None and by_optimizer.confidence >= LEAST_CONFIDENCE:
         return by_optimizer
     return _periodic_steps(trace) or by_optimizer or _whole_trace(trace)
+
+
+def _that_ended(marked: StepWindows, trace: KinetoTrace, records: Sequence[StepRecord]) -> StepWindows:
+    """Without the steps that nobody recorded and that lie behind the last one that was: the profiler ends a range where
+    it is stopped, whether a step ended there or not."""
+    if not records:
+        return marked
+    middle_ns = marked.windows.sum(axis=1) // 2 + trace.base_ns
+    numbers = np.array(marked.numbers, dtype=np.int64)
+    is_recorded = np.isin(numbers, [record.step for record in records])  # a clock may have been set meanwhile
+    ended = is_recorded | (middle_ns < max(record.end_ns for record in records))
+    unfinished = tuple(numbers[~ended].tolist())
+    if not ended.any():
+        return replace(marked, unfinished=unfinished)
+    return replace(marked, numbers=tuple(numbers[ended].tolist()), windows=marked.windows[ended], unfinished=unfinished)
 
 
 def _named_steps(trace: KinetoTrace) -> StepWindows | None:

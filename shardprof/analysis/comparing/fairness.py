@@ -105,7 +105,7 @@ _FACTS: tuple[_Fact, ...] = (
     ("nodes", MIND, lambda run: len(run.result.source.hosts) or None),
     ("optimizer offload", MIND, lambda run: run.result.source.settings.get("offload_optimizer") or None),
     ("step source", MIND, lambda run: run.result.step_source),
-    ("captured steps", MIND, lambda run: numbers(step.step for steps in full_steps(run.result) for step in steps)),
+    ("captured steps", MIND, lambda run: numbers(ranks[0].step for ranks in full_steps(run.result)) or "none"),
     ("profiled detail", MIND, lambda run: _detail(run.plan)),
 )
 _UNKNOWN_MATTERS = {"precision", "batch of a rank", "ranks"}

@@ -14,7 +14,7 @@ from shardprof.analysis.comparing.work import Work, work_of
 from shardprof.analysis.result import Result, Step
 from shardprof.errors import ShardprofError
 from shardprof.trace.reading import USUAL_READING, Reading
-from shardprof.trace.run import RankTraces, load
+from shardprof.trace.run import RankTraces, Run, load
 from shardprof.trace.schema import CapturePlan
 
 PEAKS = ("peak_allocated_bytes", "peak_active_bytes", "peak_reserved_bytes")
@@ -59,7 +59,11 @@ def measured(
     if len(paths) == 1 and (saved := _saved_report(paths[0])) is not None:
         return Measured(result=saved, memory_bytes=_used_bytes(saved))
     run = load(paths, reading)
-    result = report_of(run)
+    return measured_run(run, report_of(run), with_work=with_work)
+
+
+def measured_run(run: Run, result: Result, *, with_work: bool = False) -> Measured:
+    """A run that is loaded, by its report."""
     recorded = list(run.recorded())
     return Measured(
         result=result,

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shardprof.engine import Int64s
-from shardprof.trace.across.gaps import DOING, Gaps
+from shardprof.trace.across.gaps import DOING, Gaps, gaps_of
 from shardprof.trace.across.peers import between
+from shardprof.trace.activities import Activities
 from shardprof.trace.collectives import UNKNOWN, Collectives, ProcessGroup
 from shardprof.trace.events import Mask
+from shardprof.trace.importers.kineto import KinetoTrace
+from shardprof.trace.run import RankTraces
 from shardprof.trace.steps import TIMELINE, StepWindows
 
 _NO_GROUP = ProcessGroup(name="", description="", size=None, ranks=None)
@@ -30,6 +33,18 @@ class RankWindow:
     steps: StepWindows
     collectives: Collectives
     gaps: Gaps
+
+
+def window_of(rank: RankTraces, trace: KinetoTrace, activities: Activities, steps: StepWindows) -> RankWindow:
+    """What a rank communicated in one of its traces; calls inside of `steps` count as theirs."""
+    return RankWindow(
+        rank=rank.rank,
+        clock=rank.machine,
+        base_ns=trace.base_ns,
+        steps=steps,
+        collectives=activities.collectives,
+        gaps=gaps_of(activities, int(trace.events.begin_ns.min())),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,3 +18,9 @@ class RankClock:
     drift_ppm: float | None
     t0_ns: int
     residual_ns: int | None
+
+    def on_reference(self, time_ns: int) -> int:
+        """A time of this rank as the reference's clock has it; the same where nothing ties the two."""
+        if self.offset_ns is None or self.drift_ppm is None:
+            return time_ns
+        return time_ns - self.offset_ns - round(self.drift_ppm * 1e-6 * (time_ns - self.t0_ns))

@@ -17,7 +17,7 @@ from shardprof.trace.cpu_activities import TENSOR_ARGUMENTS, cpu_activities
 from shardprof.trace.device_doubts import without_lost_timestamps
 from shardprof.trace.events import Events
 from shardprof.trace.file_doubts import content_doubts, damage_doubts
-from shardprof.trace.files import Place, opened, pure_path
+from shardprof.trace.files import Place, opened, pure_path, told_name
 from shardprof.trace.gpu_activities import gpu_activities
 from shardprof.trace.gpu_collectives import COLLECTIVE_ARGUMENTS, COLLECTIVE_NAME, COLLECTIVE_SEQUENCE
 from shardprof.trace.groups import GroupTable, distributed_info
@@ -25,6 +25,7 @@ from shardprof.trace.launches import DEVICE_CATEGORIES
 from shardprof.trace.quality import Quality
 from shardprof.trace.rank_of_file import rank_of_file
 from shardprof.trace.reading import USUAL_READING, Reading
+from shardprof.trace.schema import TIMELINE_MARK
 
 # Before 2022 Kineto named its categories in other words.
 _CATEGORY_TODAY = {
@@ -84,7 +85,10 @@ def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
     """The trace in `file`. Raises UnreadableTraceError for what is none."""
     columns = _columns(file, how)
     metadata = _metadata(columns)
-    events, timeless = without_lost_timestamps(_events(columns), file.name)
+    if TIMELINE_MARK in metadata:
+        hint = "name the run or the traces that it was made of; `shardprof open` shows it"
+        raise UnreadableTraceError(f"{file} is a timeline that shardprof made", hint)
+    events, timeless = without_lost_timestamps(_events(columns), told_name(file))
     main_thread = _main_thread(events)
     activities = _activities(events, metadata, main_thread)
     return KinetoTrace(
@@ -96,9 +100,9 @@ def read_kineto(file: Place, how: Reading = USUAL_READING) -> KinetoTrace:
         main_thread=main_thread,
         activities=activities,
         quality=(
-            *damage_doubts(columns, file.name),
+            *damage_doubts(columns, told_name(file)),
             *timeless,
-            *content_doubts(events, metadata, activities, file.name),
+            *content_doubts(events, metadata, activities, told_name(file)),
         ),
     )
 

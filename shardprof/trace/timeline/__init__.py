@@ -1,118 +1,119 @@
-"""The timeline: all that a run holds as one Chrome trace, for Perfetto, every rank on one base of time.
+"""The timeline: all that a run holds as one Chrome trace, for Perfetto, every rank on one clock.
 
-A rank has a process of its steps and counters and one for each process in its traces; a node has one for what belongs
-to no rank. However long the traces are, only a part of their events is in memory: the rest waits in a nameless file
-beside the timeline, about as large as the traces.
+A rank is a process: what its steps went to comes first, then its streams and threads, its counters. A node has one for
+what belongs to no rank. However long the traces are, only the columns of one trace are in memory, and never its
+events: those wait, sorted, in a nameless file beside the timeline, about as large as the packed traces.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from shardprof.errors import ShardprofError
-from shardprof.trace.quality import Quality
-from shardprof.trace.run import HostFolder, Run
-from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, read_lines
-from shardprof.trace.timeline.captured_tracks import CapturedTracks
-from shardprof.trace.timeline.counter_tracks import CounterTracks, Home
-from shardprof.trace.timeline.inputs import RankInput, read_ranks
-from shardprof.trace.timeline.nccl_tracks import write_nccl
-from shardprof.trace.timeline.rank_tracks import write_allocator, write_steps
-from shardprof.trace.timeline.sorted_rows import RowStore
-from shardprof.trace.timeline.writer import TimelineWriter
+import msgspec
 
-_REPORTS = "watchdog/*/report.txt"
+from shardprof.errors import ShardprofError
+from shardprof.trace.across.joined import Joined, join
+from shardprof.trace.quality import Quality, counted
+from shardprof.trace.run import Run
+from shardprof.trace.schema import TIMELINE_MARK
+from shardprof.trace.timeline.choice import Choice, check, choose, left_out
+from shardprof.trace.timeline.contents import Contents
+from shardprof.trace.timeline.overview import RankOverview, overviews
+from shardprof.trace.timeline.remarks import Remark
+from shardprof.trace.timeline.sorted_rows import RowStore
+from shardprof.trace.whole import appearing
+
 _LEVEL = 2
 _BUFFER_BYTES = 1 << 20
+_HEAD_BYTES = 1 << 16
+_MOST_FIRST_RANKS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a timeline is to show: a choice of the captured events (None: what a viewer can hold), the remarks of a
+    report, the ranks that matter most first. `fingerprint` stays in the file and tells later what it was made from."""
+
+    choice: Choice | None = None
+    remarks: tuple[Remark, ...] = ()
+    first_ranks: tuple[int, ...] = ()
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """What was written: how many events of which ranks, and what is missing."""
+    """What was written: how many events of which ranks, what was left out, what is missing."""
 
     ranks: tuple[int, ...]
     events: int
+    left_out: tuple[str, ...]
     quality: tuple[Quality, ...]
 
 
-def write_timeline(run: Run, out: Path) -> Timeline:
+class Made(msgspec.Struct, frozen=True):
+    """What a timeline's file says of itself: what it was made from, what is not in it, where to look first (in time
+    that is relative to its begin, at which ranks)."""
+
+    fingerprint: str
+    left_out: tuple[str, ...]
+    shown_ns: tuple[int, int] | None
+    first_ranks: tuple[int, ...]
+
+
+def write_timeline(run: Run, out: Path, asked: Asked = Asked()) -> Timeline:
     """Write the timeline of `run` to `out`, which appears whole or not at all.
 
     Raises ShardprofError where nothing can be read, or not be written to `out`.
     """
     doubts = list(run.quality)
-    with _appearing(out) as file, RowStore(out.parent) as store:
-        ranks = read_ranks(run, store, doubts)
-        writer = TimelineWriter(file, _base_ns(ranks, run.hosts))
-        processes = {rank.rank: _write_rank(writer, rank, doubts) for rank in ranks}
-        for host in run.hosts:
-            _write_host(writer, host, ranks, processes)
-        writer.finish()
-    return Timeline(ranks=tuple(processes), events=writer.events, quality=tuple(doubts))
+    with _packed(out) as file, RowStore(out.parent) as store:
+        ranks = sorted(overviews(run, store, doubts), key=lambda overview: overview.rank)
+        choice = asked.choice or choose(ranks, asked.first_ranks)
+        check(choice, ranks)
+        missing = tuple(left_out(choice, ranks))
+        contents = Contents(run, ranks, _joined(ranks, run.reading.clock), choice, doubts)
+        made = Made(asked.fingerprint, missing, contents.shown_ns(), asked.first_ranks[:_MOST_FIRST_RANKS])
+        events = contents.write(file, store, asked.remarks, made)
+    return Timeline(
+        ranks=tuple(rank.rank for rank in ranks), events=events, left_out=missing, quality=tuple(counted(doubts))
+    )
+
+
+def made_from(file: Path) -> Made | None:
+    """What a timeline says of itself; None where that is nothing that could be read."""
+    try:
+        with gzip.open(file, "rb") as text:
+            head = text.read(_HEAD_BYTES)
+        begin = head.index(f'"{TIMELINE_MARK}":'.encode()) + len(TIMELINE_MARK) + 3
+        return msgspec.json.decode(head[begin : head.index(b',"traceEvents"', begin)], type=Made)
+    except (OSError, EOFError, ValueError):
+        return None
+
+
+def _joined(ranks: Sequence[RankOverview], clock: str) -> Joined | None:
+    calls = [window.calls for rank in ranks for window in rank.windows if window.calls]
+    return join(calls, clock) if len(ranks) > 1 and calls else None
 
 
 @contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def _packed(path: Path) -> Iterator[BinaryIO]:
     try:
-        packed = gzip.GzipFile(partial, "wb", _LEVEL)
+        with (
+            _place_of(path) as partial,
+            gzip.GzipFile(partial, "wb", _LEVEL) as packed,
+            io.BufferedWriter(packed, _BUFFER_BYTES) as file,
+        ):
+            yield cast(BinaryIO, file)
     except OSError as error:
         raise ShardprofError(f"{path} cannot be written: {error.strerror}", "say where it goes: --out FILE") from error
-    try:
-        with io.BufferedWriter(packed, _BUFFER_BYTES) as file:
-            yield cast(BinaryIO, file)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def _base_ns(ranks: Sequence[RankInput], hosts: Sequence[HostFolder]) -> int:
-    """The begin of everything: times relative to it are short enough for a viewer to keep their nanoseconds."""
-    samples = (next(read_lines(CounterRecord, host.folder / COUNTERS_FILE), None) for host in hosts)
-    begins_ns = [*(begin_ns for rank in ranks for begin_ns in rank.begins_ns()), *(s.time_ns for s in samples if s)]
-    return min(begins_ns, default=0)
-
-
-def _write_rank(writer: TimelineWriter, rank: RankInput, doubts: list[Quality]) -> int:
-    """The rank's own process."""
-    process = writer.process(rank.title)
-    if steps := rank.steps():
-        write_steps(writer, process, steps)
-        write_allocator(writer, process, steps)
-    if records := rank.nccl():
-        captured_ns = [(step.begin_ns, step.end_ns) for step in steps if step.captured]
-        left_out = write_nccl(writer, process, records.operations, captured_ns)
-        message = f"operations of NCCL on rank {rank.rank} are left out but for the last"
-        doubts += [Quality(code="nccl_left_out", message=message, count=left_out)] if left_out else []
-    CapturedTracks(writer, rank.title, rank.captures).write()
-    CapturedTracks(writer, rank.title, rank.stacks, "stacks").write()
-    return process
-
-
-def _write_host(
-    writer: TimelineWriter, host: HostFolder, ranks: Sequence[RankInput], processes: dict[int, int]
-) -> None:
-    homes = _homes(host, ranks, processes)
-    own = writer.process(f"host {host.name}")
-    CounterTracks(writer, lambda subject: homes.get(subject, (own, f"{subject} · "))).write(host.folder)
-    reports = sorted(host.folder.glob(_REPORTS))
-    thread = writer.thread(own, "watchdog") if reports else 0
-    for report in reports:
-        name, _, told = report.read_text(errors="replace").partition("\n")
-        writer.instant(own, thread, name, report.stat().st_mtime_ns, {"report": told})
-
-
-def _homes(host: HostFolder, ranks: Sequence[RankInput], processes: dict[int, int]) -> dict[str, Home]:
-    """Where the subjects belong that are of one rank: itself, and the GPU that it computes on."""
-    of_ranks = {f"rank {rank}": (process, "") for rank, process in processes.items()}
-    uuids = {r.record.device_uuid: r.rank for r in ranks if r.record and r.record.device_uuid and r.host == host.name}
-    devices = host.record.devices if host.record else ()
-    of_gpus = {d.subject: (processes[uuids[d.uuid]], f"{d.subject} · ") for d in devices if d.uuid in uuids}
-    return of_ranks | of_gpus
+def _place_of(path: Path) -> AbstractContextManager[Path]:
+    """Of a pipe or a device nothing takes the place: it is written to."""
+    return nullcontext(path) if path.exists() and not path.is_file() else appearing(path.resolve())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -30,7 +31,8 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """An event but for its place: `body` is the rest of its JSON object. `duration_ns` is None unless it is a slice."""
+    """An event but for its place: `body` is the rest of its JSON object. `duration_ns` is None unless it is a slice.
+    `begin_ns` is since the epoch, on the rank's own clock."""
 
     begin_ns: int
     duration_ns: int | None
@@ -43,6 +45,26 @@ class Captured:
         return self.begin_ns, _NOT_A_SLICE if self.duration_ns is None else -self.duration_ns
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Which events of a trace are wanted: those inside of `windows`, merged and on the trace's clock, and of
+    `categories`, with no arrows; None for all."""
+
+    windows: Sequence[tuple[int, int]] | None = None
+    categories: frozenset[str] | None = None
+
+    def takes(self, phase: str, category: str) -> bool:
+        """Whether events of this kind are wanted."""
+        return self.categories is None or (phase == "X" and category in self.categories)
+
+    def holds(self, begin_ns: int, end_ns: int) -> bool:
+        """Whether events of this time are wanted."""
+        return self.windows is None or any(begin_ns < last and first <= end_ns for first, last in self.windows)
+
+
+ALL = Kept()
+
+
 class Capture:
     """A trace, read once. `number` tells its flows from those of other traces.
 
@@ -51,8 +73,8 @@ class Capture:
     UnreadableTraceError for what is no trace, OSError where reading fails.
     """
 
-    def __init__(self, file: Place, number: int, store: RowStore) -> None:
-        self.file = file
+    def __init__(self, file: Place, number: int, store: RowStore, kept: Kept = ALL) -> None:
+        self._kept = kept
         self.names: dict[tuple[str, Track], str] = {}
         self._number = number
         self._tracks: dict[Track, int] = {}
@@ -69,7 +91,6 @@ class Capture:
         self._base_ns = text.base_ns()
         self._has_lost_times = _FAR_NS < self._first_ns < _NEVER_NS
         self.lost_events = text.lost_events + self._lost + self._zeros * self._has_lost_times
-        self.first_ns = self._base_ns + (self._first_ns if self._has_lost_times or not self._zeros else 0)
 
     @property
     def tracks(self) -> list[Track]:
@@ -88,11 +109,18 @@ class Capture:
         if event.ph == "M":
             self._name(event, track)
             return
+        if not self._kept.takes(event.ph, _text(event.cat)):
+            return
         times = _times_ns(event)
         if times is None:
             self._lost += 1
             return
         begin_ns, end_ns = times
+        if not self._kept.holds(begin_ns, end_ns):
+            return
+        if event.ph == "C" and not _make_countable(event):
+            self._lost += 1
+            return
         self._zeros += begin_ns == 0
         self._first_ns = min(self._first_ns, begin_ns or _NEVER_NS)
         event.pid = event.tid = event.ts = event.dur = UNSET
@@ -117,6 +145,18 @@ class Capture:
         if not 0 <= number < 1 << _FLOW_BITS:
             number = zlib.crc32(name.encode())
         return Raw(b"%d" % ((self._number << _FLOW_BITS) + number))
+
+
+def _make_countable(event: Event) -> bool:
+    """Leave a counter its numbers: whether it has any. Viewers take nothing else."""
+    values = msgspec.json.decode(event.args) if event.args is not UNSET else None
+    numbers = {name: value for name, value in values.items() if _is_number(value)} if isinstance(values, dict) else {}
+    event.args = Raw(_encode(numbers))
+    return bool(numbers)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _text(value: Raw | UnsetType) -> str:

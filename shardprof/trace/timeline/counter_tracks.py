@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shardprof.trace.counter_names import COUNTERS, CounterName
 from shardprof.trace.schema import COUNTERS_FILE, CounterRecord, read_lines
+from shardprof.trace.timeline.track_names import Shelf
 from shardprof.trace.timeline.writer import TimelineWriter
 
 Home = tuple[int, str]
@@ -49,5 +50,5 @@ class CounterTracks:
     def _event(self, subject: str, event: str, time_ns: int) -> None:
         process, prefix = self._home(subject)
         if process not in self._threads:
-            self._threads[process] = self._writer.thread(process, "events")
-        self._writer.instant(process, self._threads[process], prefix + event, time_ns, {})
+            self._threads[process] = self._writer.thread(process, "events", Shelf.EVENTS)
+        self._writer.instant(process, self._threads[process], "event", prefix + event, time_ns, {})

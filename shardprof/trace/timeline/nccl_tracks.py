@@ -13,23 +13,49 @@ from shardprof.trace.collectives import UNKNOWN
 from shardprof.trace.nccl.naming import title
 from shardprof.trace.nccl.operations import Operations
 from shardprof.trace.timeline.lanes import Lanes
-from shardprof.trace.timeline.writer import TimelineWriter
+from shardprof.trace.timeline.track_names import Shelf
+from shardprof.trace.timeline.writer import Slice, TimelineWriter
 
 _MOST = 50_000
 """Without captured windows, the last so many: a training of days has more than a viewer can hold."""
 
 
-def write_nccl(
-    writer: TimelineWriter, process: int, operations: Operations, windows_ns: Sequence[tuple[int, int]]
-) -> int:
+class NcclTracks:
     """A slice an operation whose times are known, of those in the captured windows. Where there are none it is the last
-    operations; how many came before them is what comes back."""
-    timed = np.flatnonzero((operations.begin_ns != UNKNOWN) & (operations.end_ns >= operations.begin_ns))
-    rows = _inside(operations, timed, windows_ns) if windows_ns else timed[-_MOST:]
-    for place in np.unique(operations.communicator[rows]).tolist():
-        of_place = rows[operations.communicator[rows] == place]
-        _write(writer, process, operations, place, of_place)
-    return 0 if windows_ns else len(timed) - len(rows)
+    operations; `left_out` says how many came before them."""
+
+    def __init__(
+        self, writer: TimelineWriter, process: int, operations: Operations, windows_ns: Sequence[tuple[int, int]]
+    ) -> None:
+        self._writer = writer
+        self._process = process
+        self._operations = operations
+        timed = np.flatnonzero((operations.begin_ns != UNKNOWN) & (operations.end_ns >= operations.begin_ns))
+        rows = _inside(operations, timed, windows_ns) if windows_ns else timed[-_MOST:]
+        self.left_out = 0 if windows_ns else len(timed) - len(rows)
+        self._places = [
+            (self._thread(place), rows[operations.communicator[rows] == place])
+            for place in np.unique(operations.communicator[rows]).tolist()
+        ]
+
+    def write(self) -> None:
+        """Write them, communicator by communicator."""
+        for (thread, name), rows in self._places:
+            self._write(thread, name, rows)
+
+    def _thread(self, place: int) -> tuple[int, str]:
+        name = f"NCCL · {title(self._operations.communicators[place])}" if place != UNKNOWN else "NCCL"
+        return self._writer.thread(self._process, name, Shelf.NCCL), name
+
+    def _write(self, thread: int, name: str, rows: Int64s) -> None:
+        threads, lanes = [thread], Lanes()
+        begins_ns, ends_ns = self._operations.begin_ns[rows], self._operations.end_ns[rows]
+        for i in np.lexsort((-ends_ns, begins_ns)).tolist():
+            begin_ns, end_ns, row = int(begins_ns[i]), int(ends_ns[i]), int(rows[i])
+            lane = lanes.place(begin_ns, end_ns)
+            if lane == len(threads):
+                threads.append(self._writer.lane(self._process, thread, name, lane))
+            self._writer.slice(self._process, threads[lane], _told(self._operations, row, begin_ns, end_ns))
 
 
 def _inside(operations: Operations, rows: Int64s, windows_ns: Sequence[tuple[int, int]]) -> Int64s:
@@ -39,20 +65,7 @@ def _inside(operations: Operations, rows: Int64s, windows_ns: Sequence[tuple[int
     return rows[inside]
 
 
-def _write(writer: TimelineWriter, process: int, operations: Operations, place: int, rows: Int64s) -> None:
-    name = f"NCCL · {title(operations.communicators[place])}" if place != UNKNOWN else "NCCL"
-    threads = [writer.thread(process, name)]
-    lanes = Lanes()
-    begins_ns, ends_ns = operations.begin_ns[rows], operations.end_ns[rows]
-    for i in np.lexsort((-ends_ns, begins_ns)).tolist():
-        begin_ns, end_ns, row = int(begins_ns[i]), int(ends_ns[i]), int(rows[i])
-        lane = lanes.place(begin_ns, end_ns)
-        if lane == len(threads):
-            threads.append(writer.lane(process, threads[0], name, lane))
-        writer.slice(process, threads[lane], *_told(operations, row, begin_ns, end_ns))
-
-
-def _told(operations: Operations, row: int, begin_ns: int, end_ns: int) -> tuple[str, int, int, dict[str, Any]]:
+def _told(operations: Operations, row: int, begin_ns: int, end_ns: int) -> Slice:
     words = operations.words
     args: dict[str, Any] = {
         "kind": COMM_KINDS[int(operations.kind[row])],
@@ -62,4 +75,4 @@ def _told(operations: Operations, row: int, begin_ns: int, end_ns: int) -> tuple
         "enqueued_before_ns": begin_ns - int(operations.enqueued_ns[row]) if operations.enqueued_ns[row] > 0 else "",
     }
     known = {name: value for name, value in args.items() if value not in ("", UNKNOWN)}
-    return words[int(operations.function[row])], begin_ns, end_ns, known
+    return Slice("nccl", words[int(operations.function[row])], begin_ns, end_ns, known)

@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
+from typing import Any
 
 Row = tuple[int, int, int, bytes]
 """The first two order it: when it begins, then what is first of what begins together; `int` and `bytes` are free."""
@@ -22,12 +23,13 @@ _PART_BYTES = 32 << 20
 _BATCH_ROWS = 64
 _LEVEL = 1
 
-_Batch = tuple[int, int]
+Stored = tuple[int, int]
 """Where it lies in the file, and how long it is."""
 
 
 class RowStore:
-    """A nameless file in `folder` for rows of any number of sequences; it is gone when the store is closed."""
+    """A nameless file in `folder` for rows of any number of sequences, and for what else has to wait; it is gone when
+    the store is closed."""
 
     def __init__(self, folder: Path) -> None:
         self._file = TemporaryFile(dir=folder)  # noqa: SIM115
@@ -40,19 +42,18 @@ class RowStore:
     ) -> None:
         self._file.close()
 
-    def put(self, rows: list[Row]) -> _Batch:
-        """Keep a batch."""
-        data = zlib.compress(marshal.dumps(rows), _LEVEL)
+    def put(self, value: Any) -> Stored:
+        """Keep something that consists of numbers, bytes and lists and tuples of them."""
+        data = zlib.compress(marshal.dumps(value), _LEVEL)
         begin = self._file.tell()
         self._file.write(data)
         return begin, len(data)
 
-    def get(self, batch: _Batch) -> list[Row]:
-        """A batch that was kept."""
-        begin, size_bytes = batch
+    def get(self, stored: Stored) -> Any:
+        """What was kept."""
+        begin, size_bytes = stored
         self._file.flush()
-        rows: list[Row] = marshal.loads(zlib.decompress(os.pread(self._file.fileno(), size_bytes, begin)))
-        return rows
+        return marshal.loads(zlib.decompress(os.pread(self._file.fileno(), size_bytes, begin)))
 
 
 class SortedRows:
@@ -62,7 +63,7 @@ class SortedRows:
         self._store = store
         self._waiting: list[Row] = []
         self._waiting_bytes = 0
-        self._parts: list[list[_Batch]] = []
+        self._parts: list[list[Stored]] = []
 
     def add(self, row: Row) -> None:
         """Take a row."""
@@ -80,6 +81,7 @@ class SortedRows:
     def __iter__(self) -> Iterator[Row]:
         return heapq.merge(*(self._part(batches) for batches in self._parts), key=KEY)
 
-    def _part(self, batches: list[_Batch]) -> Iterator[Row]:
+    def _part(self, batches: list[Stored]) -> Iterator[Row]:
         for batch in batches:
-            yield from self._store.get(batch)
+            rows: list[Row] = self._store.get(batch)
+            yield from rows
