@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the build needs from the system, and nothing that is there already: says what is missing, installs it with apt
 # where it may (root, or sudo that asks nothing), else names the packages. `lint` asks for clang's tools as well, `test`
-# for the launchers whose tests are skipped without them.
+# for what some tests are skipped without: launchers, a browser, shells.
 #
 #   native/install-system-packages.sh PYTHON [lint|test]     PYTHON: the interpreter that .venv is (to be) made from
 set -euo pipefail
@@ -21,6 +21,7 @@ have make || missing+=(make)
 have cmake || missing+=(cmake)
 have ninja || missing+=(ninja-build)
 have pkg-config || missing+=(pkg-config)
+have npm || missing+=(npm)
 has_header simdjson.h || missing+=(libsimdjson-dev)
 has_header isa-l/igzip_lib.h || missing+=(libisal-dev)
 has_header zstd.h || missing+=(libzstd-dev)
@@ -31,16 +32,20 @@ if [ "$purpose" = lint ]; then
   have clang-format || missing+=(clang-format)
   have clang-tidy || missing+=(clang-tidy)
 fi
+optional=() # what only some tests need, which are skipped without it
 if [ "$purpose" = test ]; then
-  have mpirun || missing+=(openmpi-bin)
-  have pdsh || missing+=(pdsh)
-  have faketime || missing+=(faketime)
-  have ssh || missing+=(openssh-client)
-  [ -x /usr/sbin/sshd ] || have sshd || missing+=(openssh-server)
+  have mpirun || optional+=(openmpi-bin)
+  have pdsh || optional+=(pdsh)
+  have faketime || optional+=(faketime)
+  have ssh || optional+=(openssh-client)
+  [ -x /usr/sbin/sshd ] || have sshd || optional+=(openssh-server)
+  have chromium || have google-chrome || optional+=(chromium)
+  have man || optional+=(man-db)
+  for program in fish mandoc zsh; do have $program || optional+=($program); done
 fi
-[ ${#missing[@]} -gt 0 ] || exit 0
+[ $((${#missing[@]} + ${#optional[@]})) -gt 0 ] || exit 0
 
-echo "missing system packages: ${missing[*]}"
+echo "missing system packages: ${missing[*]} ${optional[*]}"
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
   as_root=(sudo -n)
@@ -48,12 +53,17 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 if ! have apt-get || [ "${as_root[*]}" = no ]; then
   echo "install them and run make again (the names are those of Debian and Ubuntu; g++ $minimum_gxx or newer):"
-  echo "  sudo apt-get install ${missing[*]}"
+  echo "  sudo apt-get install ${missing[*]} ${optional[*]}"
+  [ "${missing[*]}" = npm ] && echo "(npm is for the HTML reports only: going on without)" && exit 0
   exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+install() { "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+[ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
+for package in "${optional[@]}"; do
+  install "$package" || echo "$package cannot be installed: the tests that need it are skipped"
+done
 is_new_enough || {
   echo "$compiler is older than version $minimum_gxx: sudo apt-get install g++-$minimum_gxx, then CXX=g++-$minimum_gxx make"
   exit 1

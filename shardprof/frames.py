@@ -1,26 +1,37 @@
-"""A run for people who read it in Python: what `shardprof.load` gives, as Polars frames and for HTA."""
+"""Runs for people who read them in Python: what `shardprof.load` gives, as Polars frames and for HTA, and what
+`shardprof.compare` says of two. A notebook shows either as a short report."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardprof.analysis.cache import report_of
+from shardprof.analysis.comparing import compare as comparing
+from shardprof.analysis.comparing.comparison import Comparison
+from shardprof.analysis.comparing.measured import Measured, measured, measured_run
 from shardprof.analysis.nodes import Nodes
 from shardprof.analysis.result import Result
 from shardprof.errors import ShardprofError
+from shardprof.extras import require
+from shardprof.render import _notebook
+from shardprof.render._headline import headline, verdict_lines
 from shardprof.trace import run as trace_run
 from shardprof.trace.files import Place
 from shardprof.trace.importers.kineto import KinetoTrace
 from shardprof.trace.quality import Quality
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import polars as pl
     from hta.trace_analysis import TraceAnalysis
+
+    AnyRun: TypeAlias = "str | os.PathLike[str] | Run"
 
 _HTA_SUFFIXES = (".json", ".json.gz")
 
@@ -29,6 +40,36 @@ def load(paths: Sequence[str | os.PathLike[str]]) -> Run:
     """The run in `paths`, read and analysed. Raises ShardprofError where there is nothing to read."""
     run = trace_run.load(paths)
     return Run(result=report_of(run), _run=run)
+
+
+def compare(a: AnyRun | Sequence[AnyRun], b: AnyRun | Sequence[AnyRun]) -> Compared:
+    """What changed from A to B. Raises ShardprofError where there is nothing to read, or a side has no run."""
+    sides = [[_measured(run) for run in _several(side)] for side in (a, b)]
+    if not all(sides):
+        raise ShardprofError("two runs are compared, or two groups", "name at least one of each side")
+    told = comparing.compare(*sides)
+    return Compared(**{field.name: getattr(told, field.name) for field in dataclasses.fields(told) if field.init})
+
+
+def _several(side: AnyRun | Sequence[AnyRun]) -> Sequence[AnyRun]:
+    return [side] if isinstance(side, str | os.PathLike | Run) else side
+
+
+def _measured(run: AnyRun) -> Measured:
+    if isinstance(run, Run):
+        return measured_run(run._run, run.result, with_work=True)
+    return measured([run], with_work=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Compared(Comparison):
+    """A comparison, as `shardprof compare --format json` has it; docs/compare.md tells what every figure means."""
+
+    def __repr__(self) -> str:
+        return _notebook.comparison_text(self)
+
+    def _repr_html_(self) -> str:
+        return _notebook.comparison_html(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -50,7 +91,15 @@ class Run:
     def __repr__(self) -> str:
         places = ", ".join(map(repr, self.result.source.paths))
         steps = sum(len(rank.steps) for rank in self.result.ranks)
-        return f"Run({places}, ranks={len(self.ranks)}, steps={steps})"
+        return "\n".join([f"Run({places}, ranks={len(self.ranks)}, steps={steps})", *verdict_lines(self.result)])
+
+    def _repr_html_(self) -> str:
+        return _notebook.report_html(self.result)
+
+    @property
+    def headline(self) -> str:
+        """What bounds it, its key figures and what would win most, in a few lines."""
+        return "\n".join(headline(self.result))
 
     @property
     def ranks(self) -> list[int]:
@@ -80,7 +129,7 @@ class Run:
         anew (at most 28 bytes an event). Each call has its own codes: to put names of two frames together, cast them
         to pl.String. Raises ShardprofError where there is no such rank.
         """
-        _require("polars", extra="frames")
+        require("polars", extra="frames")
         from shardprof import tables
 
         if rank is not None and rank not in self.ranks:
@@ -102,7 +151,7 @@ class Run:
         counter_...        Float64, in recorded runs: the counters of the rank's process and (counter_gpu_...) of its
                            GPU, means over the step, of totals the increase; shardprof/trace/counter_names.py has them
         """
-        _require("polars", extra="frames")
+        require("polars", extra="frames")
         from shardprof import tables
 
         return tables.steps(self.result.ranks)
@@ -121,7 +170,7 @@ class Run:
         cuda_...           on GPUs, of torch's allocator: cuda_allocated_bytes, cuda_peak_allocated_bytes, ...
         counter_...        Float64: as in `steps`
         """
-        _require("polars", extra="frames")
+        require("polars", extra="frames")
         from shardprof import tables
 
         nodes = Nodes(self._run.hosts)
@@ -141,11 +190,13 @@ class Run:
         busy_pct, idle_pct, compute_pct, comm_pct, exposed_comm_pct
                              Float64: shares of span_ns
         overlap_pct          Float64: share of comm_ns; null without communication. HTA's comp_comm_overlap_pctg
-        """
-        _require("polars", extra="frames")
-        from shardprof import tables
 
-        return tables.breakdown(self.result.ranks)
+        A notebook shows it with a bar a rank.
+        """
+        require("polars", extra="frames")
+        from shardprof import shown, tables
+
+        return shown.Breakdown(tables.breakdown(self.result.ranks))
 
     def collectives(self) -> pl.DataFrame:
         """A row a collective of a rank, in or outside of steps, in the order of the traces.
@@ -159,7 +210,7 @@ class Run:
         algorithm, protocol        String: how NCCL ran it (RING, TREE, ...; SIMPLE, LL, ...)
         channels, transport        on how many channels and over what; these four are null where NCCL was not asked
         """
-        _require("polars", extra="frames")
+        require("polars", extra="frames")
         from shardprof import tables
 
         return tables.collectives(self._run.ranks([]))
@@ -179,7 +230,7 @@ class Run:
         begin_ns, end_ns           when it ran: waiting for other ranks is inside
         algbw_gbps, busbw_gbps     payload and its nccl-tests multiple by that time, in 1e9 bytes a second
         """
-        _require("polars", extra="frames")
+        require("polars", extra="frames")
         from shardprof import tables
 
         return tables.nccl(self._run.ranks([]))
@@ -197,7 +248,7 @@ class Run:
         peer_wait_ns               for the other side to have room
         network_wait_ns            for the network to send or to receive
         """
-        _require("polars", extra="frames")
+        require("polars", extra="frames")
         from shardprof import tables
 
         return tables.nccl_proxies(self._run.ranks([]))
@@ -208,7 +259,7 @@ class Run:
         Its figures are HTA's: it leaves the last of several steps out and rounds to microseconds. Raises
         ShardprofError where HTA is not installed, or where it cannot read a rank's traces as one local file.
         """
-        _require("hta", extra="hta")
+        require("hta", extra="hta")
         from hta.trace_analysis import TraceAnalysis
 
         files: dict[int, str] = {}
@@ -233,8 +284,3 @@ def _local_file(place: Place) -> str:
     if not isinstance(place, Path) or not place.name.endswith(_HTA_SUFFIXES):
         raise ShardprofError(f"HTA cannot read {place}", "it reads .json and .json.gz files on this machine")
     return str(place.absolute())
-
-
-def _require(module: str, *, extra: str) -> None:
-    if find_spec(module) is None:
-        raise ShardprofError(f"{module} is not installed", f"pip install 'shardprof[{extra}]'")

@@ -5,24 +5,24 @@ Times are nanoseconds and sizes bytes on the way in; kB, MB, GB are powers of 10
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 _MOST_RUNS = 6
 _TIMES = (("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
 _SIZES = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 
 
-def numbers(values: Iterable[int]) -> str:
-    """Numbers with their runs drawn together: "1-4, 7"; of very many runs the first."""
+def numbers(values: Iterable[int], most_runs: int | None = _MOST_RUNS) -> str:
+    """Numbers with their runs drawn together: "1-4, 7"; of more runs than `most_runs` the first."""
     runs: list[list[int]] = []
     for value in sorted(set(values)):
         if runs and value == runs[-1][1] + 1:
             runs[-1][1] = value
         else:
             runs.append([value, value])
-    shown = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:_MOST_RUNS]]
-    return ", ".join(shown) + (", ..." if len(runs) > _MOST_RUNS else "")
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:most_runs]]
+    return ", ".join(shown) + (", ..." if len(runs) > len(shown) else "")
 
 
 def plural(count: int, noun: str) -> str:
@@ -66,6 +66,19 @@ class Scale:
 def time_scale(times_ns: Iterable[float]) -> Scale:
     """The scale that gives the longest of the times three digits."""
     return _scale(_TIMES, times_ns)
+
+
+def change_scale(times_ns: Iterable[float], changes_ns: Collection[float]) -> Scale:
+    """The unit of the times, with decimals enough for the changes between them."""
+    times, changes = time_scale(times_ns), time_scale(changes_ns)
+    if not changes_ns:
+        return times
+    return replace(times, decimals=changes.decimals if changes.unit == times.unit else 2)
+
+
+def size_scale(sizes_bytes: Iterable[float]) -> Scale:
+    """The scale that gives the largest of the sizes three digits."""
+    return _scale(_SIZES, sizes_bytes)
 
 
 def duration(time_ns: float) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
 from shardprof import __version__
+from shardprof.cli import _help
 from shardprof.errors import ShardprofError
 
 USAGE_ERROR = 2
@@ -32,32 +35,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except ShardprofError as error:
-        from shardprof.render._text import printable  # names in it may be a stranger's
-
-        lines = map(printable, str(error).splitlines())
-        sys.stderr.write("shardprof: {}\n".format("\n".join(lines)))
-        return USAGE_ERROR
+        return _refused(str(error))
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away (`shardprof report | head`): nothing to complain about
         return 0
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-        sys.stderr.write(f"shardprof: {what}; look at the file, its permissions and the space on its disk\n")
-        return USAGE_ERROR
+        return _refused(f"{what}; look at the file, its permissions and the space on its disk")
 
 
-def _dispatch(arguments: list[str]) -> int:
-    names = _command_names()
-    if arguments and arguments[0] in names:
-        command, parser = _load(arguments[0])
-        return command.run(parser.parse_args(arguments[1:]))
-    _overview(names).parse_args(arguments or ["--help"])
+def _refused(why: str) -> int:
+    from shardprof.render._text import printable  # names in it may be a stranger's
+
+    lines = map(printable, why.splitlines())
+    sys.stderr.write("shardprof: {}\n".format("\n".join(lines)))
     return USAGE_ERROR
 
 
-def _command_names() -> list[str]:
+def command_names() -> list[str]:
+    """Every command, by its name on the command line."""
     modules = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
     return sorted(name.replace("_", "-") for name in modules)
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """What a command takes."""
+    return _load(name)[1]
+
+
+def overview() -> argparse.ArgumentParser:
+    """What `shardprof` alone takes: the commands by purpose."""
+    names = command_names()
+    summaries = {name: _summary(name) for name in names}
+    parser = argparse.ArgumentParser(
+        prog="shardprof",
+        usage="shardprof COMMAND ...",
+        description="Where the time of a distributed training went, step by step and rank by rank.\n\n"
+        + _help.by_purpose(summaries),
+        formatter_class=_help.HelpFormatter,
+        epilog="example:\n  shardprof record -- torchrun --nproc-per-node 8 train.py\n  shardprof report\n\n"
+        "`shardprof COMMAND --help` explains a command, `shardprof man | man -l -` all of them.",
+    )
+    parser.add_argument("--version", action="version", version=f"shardprof {__version__}", help="print the version")
+    parser.add_argument("command", choices=names, metavar="COMMAND", help=argparse.SUPPRESS)
+    return parser
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in command_names():
+        command, parser = _load(arguments[0])
+        return command.run(parser.parse_args(arguments[1:]))
+    overview().parse_args(arguments or ["--help"])
+    return USAGE_ERROR
+
+
+def _summary(name: str) -> str:
+    """The first line of a command's docstring, whose module need not be imported for it."""
+    source = Path(__file__).with_name(f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 
 def _module(name: str) -> ModuleType:
@@ -66,27 +101,8 @@ def _module(name: str) -> ModuleType:
 
 def _load(name: str) -> tuple[Command, argparse.ArgumentParser]:
     module = _module(name)
-    parser = argparse.ArgumentParser(
-        prog=f"shardprof {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog=f"shardprof {name}", formatter_class=_help.HelpFormatter)
     command = cast(Command, module)
     command.add_arguments(parser)
+    _help.described(parser, module.__doc__ or "")
     return command, parser
-
-
-def _overview(names: list[str]) -> argparse.ArgumentParser:
-    summaries = []
-    for name in names:
-        doc = _module(name).__doc__ or ""
-        summaries.append(f"  {name:<12} {doc.splitlines()[0]}")
-    parser = argparse.ArgumentParser(
-        prog="shardprof",
-        description="Where the time of a distributed training went, step by step and rank by rank.\n\n"
-        "commands:\n" + "\n".join(summaries) + "\n\nexample:\n"
-        "  shardprof record -- torchrun --nproc-per-node 8 train.py\n  shardprof report",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="`shardprof COMMAND --help` explains a command.",
-    )
-    parser.add_argument("--version", action="version", version=f"shardprof {__version__}")
-    parser.add_argument("command", choices=names, metavar="COMMAND", help="one of the commands above")
-    return parser

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("shardprof-studies")
 FORMATS = ("terminal", "markdown", "html", "json")
+_RUN_EXAMPLE = "example:\n  shardprof bench run benchmarks/studies/smoke.toml --dry-run --memory 40GiB"
 _REFUSED = 2  # what a real run would end with
 _INTERRUPTED = 130  # what shells call a death by Ctrl-C
 
@@ -40,7 +41,12 @@ _INTERRUPTED = 130  # what shells call a death by Ctrl-C
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what can be done with a study."""
     verbs = parser.add_subparsers(metavar="run|report|export", required=True)
-    run = verbs.add_parser("run", help="run the trainings of a study file that have not been run yet")
+    run = verbs.add_parser(
+        "run",
+        help="run the trainings of a study file that have not been run yet",
+        epilog=_RUN_EXAMPLE,
+        formatter_class=parser.formatter_class,
+    )
     run.add_argument("study", type=Path, metavar="STUDY.toml")
     run.add_argument("--dry-run", action="store_true", help="only say what would be run, what fits, what is in the way")
     run.add_argument("--memory", metavar="SIZE", help="with --dry-run: of a GPU, as in 40GiB (default: this machine's)")

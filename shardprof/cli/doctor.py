@@ -1,6 +1,9 @@
 """Say what works on this machine and what does not, with the fix for each.
 
 The exit code is 0 where runs can be recorded and read, else 1.
+
+example:
+  shardprof doctor
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shardprof import __version__
-from shardprof.record.doctor import Check, State, examine
+from shardprof.recording.doctor import Check, State, examine
 
 _STYLES = {State.WORKS: "green", State.ABSENT: "dim", State.BROKEN: "bold red"}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from shardprof.record import site_hook
+from shardprof.recording import site_hook
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ examples:
   shardprof record --steps 100:103 --stack -- deepspeed train.py --deepspeed_config zero3.json
   shardprof record --out /shared/run1 -- torchrun --nnodes 2 ... train.py      the same on every node
   shardprof record --mode light --watchdog 300 -- torchrun --nproc-per-node 8 train.py
+  shardprof record --sink tensorboard --sink wandb=my-project -- torchrun --nproc-per-node 8 train.py
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from shardprof import sinks
+from shardprof.cli import _live
 from shardprof.errors import ShardprofError
-from shardprof.record.launch import record
-from shardprof.record.nccl_request import DEFAULT, MODES
-from shardprof.record.rank.schedule import WARMUP_STEPS
+from shardprof.recording.launch import record
+from shardprof.recording.nccl_request import DEFAULT, MODES
+from shardprof.recording.rank.schedule import WARMUP_STEPS
 from shardprof.trace.schema import CapturePlan
 
 DEFAULT_STEPS = "7:12"
@@ -56,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what tells of each of NCCL's collectives: its profiler plugin (the default), the same with what its "
         "proxy threads do, its debug log, or nothing",
     )
+    _live.add_sinks(parser)
     parser.add_argument("command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run")
 
 
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise ShardprofError("there is no command to record", "try `shardprof record -- torchrun train.py`")
-    return record(tuple(command), args.out, _plan(args))
+    return record(tuple(command), args.out, _plan(args), sinks.requested(args.sink))
 
 
 def _plan(args: argparse.Namespace) -> CapturePlan:

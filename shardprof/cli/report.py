@@ -9,26 +9,26 @@ example:
   shardprof report
   shardprof report shardprof-runs/20260101-120000-train --format json
   shardprof report --stragglers
+  shardprof report --html report.html
   shardprof report s3://bucket/profile_traces/iteration_100 --jobs 8 --memory 16G
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from functools import partial
 
 from shardprof.cli import _reading  # isort: skip  # before anything that imports NumPy
 from shardprof import render
 from shardprof.analysis.cache import report_of
+from shardprof.cli import _output
 from shardprof.trace.run import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to read and how to show it."""
     _reading.add_arguments(parser)
-    parser.add_argument(
-        "--format", choices=render.formats(), default="terminal", help="how to show it (default: %(default)s)"
-    )
+    _output.add_arguments(parser, render.formats())
     parser.add_argument(
         "--stragglers",
         dest="focus",
@@ -48,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Report; a path that cannot be read raises ShardprofError."""
+    output = _output.chosen(args, args.focus)
     with _reading.interruptible():
         result = report_of(load(args.paths, _reading.reading(args)))
-        render.output(args.format).render(result, sys.stdout, args.focus)
+        if isinstance(output, render.FolderOutput):
+            _output.write_folder(args, partial(output.render_folder, result))
+        else:
+            _output.write_text(args, partial(output.render, result, focus=args.focus))
     return 0

@@ -23,7 +23,6 @@ from shardprof.analysis.cache import report_of
 from shardprof.analysis.live import captured_shares, node_now, ranks_now
 from shardprof.cli import _live
 from shardprof.errors import ShardprofError
-from shardprof.record import node
 from shardprof.render._top import Screen, draw
 from shardprof.trace.live import LiveRank, live_hosts, live_ranks
 from shardprof.trace.run import load
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _watch(folder: RunFolder, capture: LastCapture, console: Console) -> None:
     with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, screen=True) as live:
-        while _is_running(folder):
+        while _live.is_running(folder):
             live.update(draw(_screen(folder, capture, wait=False), _room(console)), refresh=True)
             time.sleep(EVERY_S)
 
@@ -126,14 +125,10 @@ def _state(folder: RunFolder, record: RunRecord, ranks: list[LiveRank], now_ns: 
     minutes, seconds = divmod((end_ns - record.started_ns) // 1_000_000_000, 60)
     state = (
         "running"
-        if _is_running(folder)
+        if _live.is_running(folder)
         else f"over, exit code {record.outcome.exit_code}"
         if record.outcome
         else "gone"
     )
     windows = "light: nothing is captured unless asked for" if record.plan.repeat == 0 else ""
     return " · ".join(filter(None, [f"{state}, {minutes}:{seconds:02d}", plural(len(ranks), "rank"), windows]))
-
-
-def _is_running(folder: RunFolder) -> bool:
-    return any(node.is_alive(host) for host in folder.host_folders())

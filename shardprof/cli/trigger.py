@@ -16,8 +16,8 @@ import time
 
 from shardprof.cli import _live
 from shardprof.errors import ShardprofError
-from shardprof.record import request as asking
-from shardprof.record.request import Asked
+from shardprof.recording import request as asking
+from shardprof.recording.request import Asked
 from shardprof.words import numbers, plural
 
 POLL_S = 0.2

@@ -17,7 +17,8 @@ from shardprof.analysis.comparing.comparison import (
 )
 from shardprof.render._compare_verdict import signed_percent
 from shardprof.render._tables import Table
-from shardprof.render._words import class_name
+from shardprof.render._words import duration_if_known
+from shardprof.trace.classes import class_name
 from shardprof.trace.counter_names import COUNTERS
 from shardprof.words import Scale, duration, size, time_scale
 
@@ -51,20 +52,16 @@ def steps_table(comparison: Comparison) -> Table | None:
         rows=tuple(
             (
                 name,
-                _time(side.median_ns),
+                duration_if_known(side.median_ns),
                 *((_between(side.interval_ns),) if lies else ()),
-                _time(side.mean_ns),
-                *((_time(side.recorded_ns),) if recorded else ()),
+                duration_if_known(side.mean_ns),
+                *((duration_if_known(side.recorded_ns),) if recorded else ()),
             )
             for name, side in timed
         ),
         words=frozenset({"step"}),
         notes=("of captured steps; recorded: the median of the others, without the profiler",) if recorded else (),
     )
-
-
-def _time(time_ns: int | None) -> str:
-    return "" if time_ns is None else duration(time_ns)
 
 
 def _between(interval: Interval | None) -> str:

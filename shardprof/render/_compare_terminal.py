@@ -13,15 +13,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from shardprof.analysis.comparing.comparison import Comparison
-from shardprof.render._compare_view import Bar, CompareView, compare_view
+from shardprof.render._compare_view import Bar, CompareView, compare_view, waterfall_begin_ns
 from shardprof.render._layout import INDENT, indented, labelled, remarks, text_of, with_notes, write
 from shardprof.render._text import printable, wrap
 from shardprof.words import duration
 
 _TOTAL, _MORE, _LESS = ("█", "cyan"), ("▒", "red"), ("╌", "green")
 _STYLES = {"not comparable": "red", "mind": "yellow", "doubtful": "yellow"}
-_ZOOM = 0.25
-"""Bars begin at nothing where the changes reach over this much of the longest; else shortly below the changes."""
 
 
 def render(comparison: Comparison, out: TextIO) -> None:
@@ -58,10 +56,7 @@ def _waterfall(bars: Sequence[Bar], width: int) -> Iterator[Text]:
     figures = max(len(bar.figure) for bar in bars)
     room = width - labels - figures - 4
     most_ns = max(max(bar.begin_ns, bar.end_ns) for bar in bars)
-    least_ns = min(min(bar.begin_ns, bar.end_ns) for bar in bars if bar.change) if len(bars) > 2 else most_ns
-    begin_ns = 0 if most_ns - least_ns >= _ZOOM * most_ns else max(0, round(least_ns - (most_ns - least_ns) / 2))
-    if begin_ns >= most_ns:
-        begin_ns = 0
+    begin_ns = waterfall_begin_ns(bars)
     yield _axis(duration(begin_ns) if begin_ns else "0", duration(most_ns), labels + figures + 4, room)
     for bar in bars:
         first, last = sorted((bar.begin_ns, bar.end_ns))

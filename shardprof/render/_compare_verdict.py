@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from shardprof.analysis.comparing.comparison import Comparison, Interval, KindChange, PerStep
-from shardprof.render._words import class_name
+from shardprof.trace.classes import class_name
 from shardprof.words import duration, enumeration, size
 
 _MOST_CAUSES = 3

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from shardprof.analysis.comparing.comparison import Comparison, Part, Side, Turnover
@@ -21,11 +21,13 @@ from shardprof.render._compare_tables import (
 )
 from shardprof.render._compare_verdict import believed_change, verdict, warning
 from shardprof.render._tables import Table
-from shardprof.render._words import class_name
-from shardprof.words import Scale, numbers, plural, time_scale
+from shardprof.trace.classes import class_name
+from shardprof.words import change_scale, numbers, plural
 
 _MOST_REMARKS = 10
 _WORTH_A_BAR = 0.005
+_ZOOM = 0.25
+"""The waterfall begins at nothing where its changes reach over this much of the longest bar, else just before them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ def _bars(comparison: Comparison) -> tuple[Bar, ...]:
         small_ns = [sum(part.a_ns for part in small), sum(part.b_ns for part in small)]
         rest = "the rest" if shown else "all classes"
         shown.append(Part(name=rest, a_ns=small_ns[0], b_ns=small_ns[1], change_ns=small_ns[1] - small_ns[0]))
-    scale = _waterfall_scale([a_ns, b_ns], shown)
+    scale = change_scale([a_ns, b_ns], [part.change_ns for part in shown])
     bars = [Bar(label="A", figure=f"{scale.figure(a_ns)} {scale.unit}", begin_ns=0, end_ns=a_ns, change=0)]
     at_ns = a_ns
     for part in shown:
@@ -123,12 +125,14 @@ def _bars(comparison: Comparison) -> tuple[Bar, ...]:
     return tuple(bars)
 
 
-def _waterfall_scale(steps_ns: Sequence[int], parts: Sequence[Part]) -> Scale:
-    """The unit of the steps, with decimals enough for the changes."""
-    steps, changes = time_scale(steps_ns), time_scale(part.change_ns for part in parts)
-    if not parts:
-        return steps
-    return replace(steps, decimals=changes.decimals if changes.unit == steps.unit else 2)
+def waterfall_begin_ns(bars: Sequence[Bar]) -> int:
+    """Where the axis of the waterfall begins."""
+    changes = [bar for bar in bars if bar.change]
+    if not changes:
+        return 0
+    most_ns = max(max(bar.begin_ns, bar.end_ns) for bar in bars)
+    least_ns = min(min(bar.begin_ns, bar.end_ns) for bar in changes)
+    return 0 if most_ns - least_ns >= _ZOOM * most_ns else max(0, round(least_ns - (most_ns - least_ns) / 2))
 
 
 def _remarks(comparison: Comparison) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from shardprof.analysis.result import Nccl, NcclCalls, Unfinished
 from shardprof.render._tables import Table
-from shardprof.render._words import class_name
+from shardprof.render._words import rate_if_known, size_if_known
+from shardprof.trace.classes import class_name
 from shardprof.words import Scale, enumeration, numbers, plural, size, time_scale
 
 _MOST_ROWS = 12
@@ -37,11 +38,11 @@ def nccl_table(nccl: Nccl) -> Table:
     columns = {
         head: [class_name(row.kind) for row in shown],
         "group": [_group(row) for row in shown],
-        "payload": ["-" if row.payload_bytes is None else size(row.payload_bytes) for row in shown],
+        "payload": [size_if_known(row.payload_bytes, "-") for row in shown],
         "calls": [f"{row.calls:,}" for row in shown],
         **({f"median ({times.unit})": [_time(row.median_ns, times) for row in shown]} if timed else {}),
         **({"p99": [_time(row.p99_ns, times) for row in shown]} if timed else {}),
-        **({"busbw": [_rate(row.busbw_gbps) for row in shown]} if timed else {}),
+        **({"busbw": [rate_if_known(row.busbw_gbps, "-") for row in shown]} if timed else {}),
         **({"way": ways} if any(ways) else {}),
     }
     notes = (
@@ -98,7 +99,3 @@ def _way(row: NcclCalls) -> str:
 
 def _time(time_ns: int | None, scale: Scale) -> str:
     return "-" if time_ns is None else scale.figure(time_ns)
-
-
-def _rate(gbps: float | None) -> str:
-    return "-" if gbps is None else f"{size(1e9 * gbps)}/s"

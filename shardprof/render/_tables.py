@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shardprof.analysis.result import AlwaysOn, Collective, KindSummary, Rank, StepsSummary, Summary
-from shardprof.render._words import PHASE_NAMES, class_name, percent
+from shardprof.render._words import PHASE_NAMES, percent
+from shardprof.trace.classes import class_name
 from shardprof.words import Scale, plural, size, time_scale
 
 _Likeness = tuple[str, "str | None", "int | None", "str | None"]

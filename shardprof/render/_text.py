@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def cut(text: str, most: int) -> str:
+    """The text in at most so many characters; what is longer ends in "…"."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def pack(fields: Sequence[str], separator: str, width: int) -> list[str]:
     """The fields in as few lines of at most `width` characters as keeps each field whole."""
     lines: list[str] = []

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from shardprof.analysis.live import RankNow
 from shardprof.render._text import printable
-from shardprof.render._words import class_name, percent
+from shardprof.render._words import percent
+from shardprof.trace.classes import class_name
 from shardprof.words import duration, plural, size
 
 _GLYPHS = {

@@ -6,7 +6,8 @@ from collections import Counter
 
 from shardprof.analysis.result import Bound, Nccl, Result, StepsSummary, Summary
 from shardprof.render._nccl import FLIGHT_RECORDER
-from shardprof.render._words import PHASE_NAMES, class_name, percent
+from shardprof.render._words import PHASE_NAMES, percent
+from shardprof.trace.classes import class_name
 from shardprof.words import enumeration, numbers, plural
 
 _LEADING_KIND = 0.15

@@ -14,10 +14,11 @@ from shardprof.analysis.result import GROUPS, Notice, Result, StepsSummary, Stra
 from shardprof.render._findings import FindingText, all_findings, placed, step_begins, top_findings
 from shardprof.render._lateness import lateness_table, lateness_verdict
 from shardprof.render._nccl import lost_words, nccl_table, unfinished_words
-from shardprof.render._tables import Table, communication_table, rank_table, recorded_table
+from shardprof.render._tables import SHORT_NAMES, Table, communication_table, rank_table, recorded_table
 from shardprof.render._verdict import verdict
 from shardprof.render._volume import strategy_words, volume_words
-from shardprof.render._words import class_name, percent
+from shardprof.render._words import percent
+from shardprof.trace.classes import class_name
 from shardprof.trace.schema import CapturePlan
 from shardprof.words import duration, numbers, plural, size
 
@@ -35,6 +36,8 @@ _CAUSES = {
     "link": "its link is slow",
     "unknown": "the traces do not tell why",
 }
+AS_PAGE = "charts, as one page"
+"""What the command is for that a page itself need not name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,12 @@ class View:
     def tables(self) -> tuple[Table | None, ...]:
         """Those without bars."""
         return self.communication, self.nccl, self.lateness, self.recorded
+
+
+def short_names(groups: Collection[str]) -> list[str]:
+    """What the columns of groups of classes mean, of those whose short name is not the whole one."""
+    names = {SHORT_NAMES[group]: GROUP_NAMES.get(group, class_name(group)) for group in groups}
+    return [f"{short}: {whole}" for short, whole in names.items() if short != whole]
 
 
 def view(result: Result) -> View:
@@ -291,7 +300,8 @@ def _doubts(result: Result, summary: Summary) -> tuple[str, ...]:
 
 def _next_commands(result: Result, summary: Summary) -> tuple[tuple[str, str], ...]:
     source = result.source
-    report = f"shardprof report {shlex.join(source.paths)}"
+    paths = shlex.join(source.paths)
+    report = f"shardprof report {paths}"
     recorded_steps = [rank.always_on.steps for rank in result.ranks if rank.always_on]
     commands = []
     if summary.steps is None and source.command and recorded_steps:
@@ -306,5 +316,7 @@ def _next_commands(result: Result, summary: Summary) -> tuple[tuple[str, str], .
         commands.append(("shardprof report FOLDER", "one that holds the traces of all ranks"))
     if result.findings:
         commands.append((f"{report} --findings", "what shows this, its price, and what would disprove it"))
-    commands.append((f"{report} --format json", "all figures, for scripts"))
+    if summary.steps is not None:
+        commands.append((f"shardprof open {paths}", "the timeline, in the browser"))
+    commands.append((f"{report} --html report.html", AS_PAGE))
     return tuple(commands)

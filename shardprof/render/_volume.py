@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardprof.analysis.result import Result, Source, Volumes
-from shardprof.render._words import class_name
+from shardprof.trace.classes import class_name
 from shardprof.words import enumeration, size
 
 _AS_MUCH = 0.02

@@ -1,23 +1,11 @@
-"""How reports name the classes of the partition, and write shares of them."""
+"""How reports name phases, and write shares and what may not have been measured."""
 
 from __future__ import annotations
 
-_NAMES = {
-    "p2p": "point-to-point",
-    "other_comm": "other communication",
-    "memcpy": "memory copies",
-    "memset": "memory sets",
-    "data_loading": "data loading",
-}
-
+from shardprof.words import duration, size
 
 PHASE_NAMES = {"data": "data loading", "forward": "forward", "backward": "backward", "optimizer": "the optimizer"}
 """The phases that are recorded of every step, in their order, as a sentence names them."""
-
-
-def class_name(name: str) -> str:
-    """The words for a class of the partition or for a group of classes: "all-gather", "data loading"."""
-    return _NAMES.get(name, name.replace("_", "-"))
 
 
 def percent(share: float) -> str:
@@ -28,3 +16,18 @@ def percent(share: float) -> str:
     if whole == 100 and share < 1:
         return ">99 %"
     return f"{whole} %"
+
+
+def duration_if_known(time_ns: float | None, unknown: str = "") -> str:
+    """A time with its unit: "17.9 ms"."""
+    return unknown if time_ns is None else duration(time_ns)
+
+
+def size_if_known(size_bytes: float | None, unknown: str = "") -> str:
+    """A size with its unit: "33.6 MB"."""
+    return unknown if size_bytes is None else size(size_bytes)
+
+
+def rate_if_known(gbps: float | None, unknown: str = "") -> str:
+    """A bandwidth, given in 1e9 bytes a second: "25.1 GB/s"."""
+    return unknown if gbps is None else f"{size(1e9 * gbps)}/s"

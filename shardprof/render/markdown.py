@@ -8,9 +8,7 @@ from typing import TextIO
 from shardprof.analysis.result import Result
 from shardprof.render._findings import FindingText
 from shardprof.render._markup import code, escaped, paragraph, table, with_notes, write
-from shardprof.render._tables import SHORT_NAMES
-from shardprof.render._view import GROUP_NAMES, View, focused_view
-from shardprof.render._words import class_name
+from shardprof.render._view import View, focused_view, short_names
 
 
 def render(result: Result, out: TextIO, focus: str = "report") -> None:
@@ -25,8 +23,9 @@ def _lines(report: View) -> Iterator[str]:
     yield from paragraph([escaped(" · ".join(report.figures))])
     if report.ranks:
         yield from table(report.ranks)
-        named = [f"{SHORT_NAMES[group]}: {GROUP_NAMES.get(group, class_name(group))}" for group in report.groups]
-        yield from paragraph([escaped("; ".join(["shares of time in %", *named, *report.ranks.notes]))])
+        yield from paragraph(
+            [escaped("; ".join(["shares of time in %", *short_names(report.groups), *report.ranks.notes]))]
+        )
     for shown in filter(None, report.tables):
         yield from with_notes(shown)
     yield from paragraph([line for finding in report.findings for line in _finding(finding)])

@@ -15,7 +15,7 @@ from shardprof.render._findings import FindingText
 from shardprof.render._layout import GLYPHS, INDENT, drawn, indented, remarks, text_of, with_notes, write
 from shardprof.render._text import pack, printable, wrap
 from shardprof.render._view import GROUP_NAMES, View, focused_view
-from shardprof.render._words import class_name
+from shardprof.trace.classes import class_name
 
 _ROOMY = 100
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from shardprof.errors import ShardprofError
-from shardprof.record.environment import allowed
+from shardprof.recording.environment import allowed
 from shardprof.study.bench.output import last_words, text_of
 
 SSH = "ssh -tt -o BatchMode=yes {host}"  # with a terminal: what runs on a host ends when its ssh does

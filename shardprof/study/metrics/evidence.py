@@ -11,7 +11,6 @@ from statistics import median
 
 from shardprof.analysis.cache import report_of
 from shardprof.analysis.comparing.measured import full_steps
-from shardprof.analysis.counters import gpu_of
 from shardprof.analysis.result import Result, Step
 from shardprof.errors import ShardprofError
 from shardprof.study.bench.cells import Cell
@@ -21,7 +20,7 @@ from shardprof.study.metrics.learning import Learning, read_learning
 from shardprof.study.results import Accuracy, StepTime
 from shardprof.trace.counters import Counters, read_counters
 from shardprof.trace.run import RankTraces, Run, load
-from shardprof.trace.schema import COUNTERS_FILE, StepRecord
+from shardprof.trace.schema import COUNTERS_FILE, StepRecord, gpu_of
 from shardprof.trace.undisturbed import undisturbed
 
 

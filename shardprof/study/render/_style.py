@@ -9,15 +9,6 @@ SERIES = {
 }
 """Colours of lines and bars by family, that show on light and dark grounds."""
 
-GROUPS = {
-    "compute": "#4a90d9",
-    "communication": "#d0568b",
-    "copies": "#6aa84f",
-    "data_loading": "#d9a400",
-    "launch_bound": "#9b6dd0",
-    "idle": "#9aa4ae",
-}
-
 CSS = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1c2530; --dim: #5b6773; --line: #d5dbe1; --card: #f5f7f9;
   --good: #1d7a3a; --bad: #b3261e; --accent: #1f5fa8; }

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
+from shardprof.render._palette import GROUP_COLOURS
 from shardprof.render._text import printable
 from shardprof.render._view import GROUP_NAMES
-from shardprof.render._words import class_name
 from shardprof.study.conclusions.phrases import rate
 from shardprof.study.render._section import Bars, Chart, Line, Lines, Stacks
-from shardprof.study.render._style import GROUPS, SERIES
+from shardprof.study.render._style import SERIES
+from shardprof.trace.classes import class_name
 
 _WIDTH = 400
 _ROW, _BAR, _WHISKER = 31, 9, 3
@@ -86,7 +87,7 @@ def _stacks(chart: Stacks) -> Iterator[str]:
     for index, (label, parts) in enumerate(chart.rows):
         top, at = index * _ROW, 0.0
         yield from _row_words(top, label, f"{_total(parts)} {chart.unit}")
-        for group, colour in GROUPS.items():
+        for group, colour in GROUP_COLOURS.items():
             width = _WIDTH * parts.get(group, 0.0) / longest
             if width > 0:
                 yield _rectangle(at, top + 18, width, colour)
@@ -203,9 +204,9 @@ def _legend(chart: Chart) -> Iterator[str]:
         return
     yield '<ul class="legend">'
     if isinstance(chart, Stacks):
-        used = [group for group in GROUPS if any(parts.get(group) for _, parts in chart.rows)]
+        used = [group for group in GROUP_COLOURS if any(parts.get(group) for _, parts in chart.rows)]
         for group in used:
-            box = f'<rect width="26" height="12" fill="{GROUPS[group]}"/>'
+            box = f'<rect width="26" height="12" fill="{GROUP_COLOURS[group]}"/>'
             yield _entry(box, GROUP_NAMES.get(group, class_name(group)))
     else:
         for line in chart.lines:

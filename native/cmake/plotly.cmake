@@ -1,0 +1,28 @@
+# Plotly's basic bundle, which the HTML reports carry: taken once with npm, checked, and kept in the build folder.
+# Without it everything but those reports works, so that a build without npm or a network goes on.
+set(plotly_package plotly.js-basic-dist-min)
+set(plotly_version 4.1.1)
+set(plotly_sha256 ea907f854b6cec4f6a2fa71540ec019a21ed2c61e6a109ddd5c072103a96eed0)
+set(plotly_folder ${CMAKE_BINARY_DIR}/plotly)
+set(plotly_archive ${plotly_folder}/${plotly_package}-${plotly_version}.tgz)
+
+if(NOT EXISTS ${plotly_archive})
+  find_program(NPM npm)
+  file(MAKE_DIRECTORY ${plotly_folder})
+  if(NPM)
+    execute_process(COMMAND ${NPM} pack --silent --fetch-retries=1 --fetch-retry-mintimeout=1000 ${plotly_package}@${plotly_version}
+      WORKING_DIRECTORY ${plotly_folder} TIMEOUT 120 OUTPUT_QUIET ERROR_QUIET)
+  endif()
+endif()
+if(EXISTS ${plotly_archive})
+  file(SHA256 ${plotly_archive} plotly_found)
+  if(NOT plotly_found STREQUAL plotly_sha256)
+    file(REMOVE ${plotly_archive})
+    message(FATAL_ERROR "${plotly_package} ${plotly_version} is not the expected file (SHA-256 ${plotly_found})")
+  endif()
+  file(ARCHIVE_EXTRACT INPUT ${plotly_archive} DESTINATION ${plotly_folder})
+  install(FILES ${plotly_folder}/package/plotly-basic.min.js DESTINATION shardprof COMPONENT shardprof)
+  install(FILES ${plotly_folder}/package/LICENSE DESTINATION shardprof RENAME plotly-basic.LICENSE COMPONENT shardprof)
+else()
+  message(STATUS "npm is not installed, or did not get ${plotly_package}: built without the HTML reports")
+endif()
