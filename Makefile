@@ -13,7 +13,7 @@ CPP := $(filter %.cpp %.h,$(NATIVE_SOURCES)) benchmarks/floor.cpp
 SYSTEM_PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null && { command -v $$python; break; }; done)
 
-.PHONY: help setup build test lint format demo bench fuzz gpu-check study-gpu doctor clean system-packages
+.PHONY: help setup build test lint format demo docs bench fuzz gpu-check study-gpu doctor clean system-packages
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,10 @@ format: setup ## rewrite the sources in the project's style
 
 demo: setup ## record and explain two real trainings, FSDP2 and DeepSpeed ZeRO-3
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m shardprof.study.demo
+
+docs: setup ## build the site of the documentation into build/site (shown by opening build/site/index.html)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --strict --config-file docs/site/mkdocs.yml
+	@echo "built: build/site/index.html"
 
 bench: setup $(NATIVE)/build.ninja ## measure what reading and recording cost on this machine (half an hour, most of it HTA's)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/reading_speed.py
