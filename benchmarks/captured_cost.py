@@ -25,7 +25,7 @@ import numpy.typing as npt
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from shardprof.record.rank import agent
+from shardprof.recording.rank import agent
 
 Times = npt.NDArray[np.float64]
 FIRST, CAPTURED, HALF, WARMUP, AFTER = 35, 5, 20, 2, 8

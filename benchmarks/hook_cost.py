@@ -18,7 +18,7 @@ from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from shardprof.record.rank import agent
+from shardprof.recording.rank import agent
 
 
 class Turns:

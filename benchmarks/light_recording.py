@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 from measuring import machine
 
-from shardprof.record.beside.sampler import MOST_BYTES
-from shardprof.record.rank.recorder import MOST_STEP_BYTES
+from shardprof.recording.beside.sampler import MOST_BYTES
+from shardprof.recording.rank.recorder import MOST_STEP_BYTES
 from shardprof.trace.live import live_ranks
 from shardprof.trace.schema import RunFolder
 

@@ -330,7 +330,7 @@ model = torch.nn.Linear(8, 8)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 def broken(*_):
     raise RuntimeError("injected")
-import shardprof.record.rank.recorder as recorder
+import shardprof.recording.rank.recorder as recorder
 recorder.Recorder.begin = broken
 recorder.Recorder.end = broken
 for step in range(14):

@@ -196,7 +196,7 @@ def test_two_jobs_in_one_folder(
 
 EACH = """
 import json
-from shardprof.record import shield
+from shardprof.recording import shield
 names = sorted(shield.SHIELDED)
 state = {key: value.clone() for key, value in model.state_dict().items()}
 import copy

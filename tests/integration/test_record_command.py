@@ -203,8 +203,8 @@ for _ in range(10):
     model(torch.ones(4, 8)).mean().backward(); optimizer.step(); optimizer.zero_grad()
 print("ready", flush=True)
 if sys.argv[1] == "in-saving":
-    import shardprof.record.rank.termination
-    shardprof.record.rank.termination.SAVE_WITHIN_S = 1
+    import shardprof.recording.rank.termination
+    shardprof.recording.rank.termination.SAVE_WITHIN_S = 1
     torch.profiler.profiler._KinetoProfile.stop_trace = lambda _: time.sleep(120)
 if sys.argv[1] != "in-c++":
     time.sleep(120)

@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from shardprof.record.beside.node_ranks import NodeRanks
-from shardprof.record.beside.stacks import py_spy
-from shardprof.record.beside.stacks import recorder as stacks
-from shardprof.record.beside.stacks.files import FOLDED_FILE, PICTURE_FILE
-from shardprof.record.beside.stacks.recorder import StackRecorder, dump
+from shardprof.recording.beside.node_ranks import NodeRanks
+from shardprof.recording.beside.stacks import py_spy
+from shardprof.recording.beside.stacks import recorder as stacks
+from shardprof.recording.beside.stacks.files import FOLDED_FILE, PICTURE_FILE
+from shardprof.recording.beside.stacks.recorder import StackRecorder, dump
 from shardprof.trace.schema import RANK_FILE, STACKS_FILE, RankRecord, RunFolder, write_whole
 
 pytestmark = pytest.mark.integration
@@ -32,7 +32,7 @@ HOST = "node-a"
 
 TURNS = """
 import os, sys, time
-from shardprof.record.rank.permit import permit_reading
+from shardprof.recording.rank.permit import permit_reading
 permit_reading(os.getppid())
 def busy(end_ns):
     while time.time_ns() < end_ns:
@@ -237,8 +237,8 @@ def test_without_the_right_to_read_there_is_one_note(
 RECORDER = """
 import sys, time
 from pathlib import Path
-from shardprof.record.beside.stacks import recorder as stacks
-from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.recording.beside.stacks import recorder as stacks
+from shardprof.recording.beside.node_ranks import NodeRanks
 from shardprof.trace.schema import RunFolder
 stacks.CHUNK_S = 2
 stacks.StackRecorder(NodeRanks(RunFolder(Path(sys.argv[1])), sys.argv[2]), print).start()

@@ -23,14 +23,20 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Timeline:
-    """A timeline that was written: its events with `begin_ns` in Unix time, and what its processes are called."""
+    """A timeline that was written: its events with `begin_ns` in Unix time, what its processes and the tracks that it
+    adds to events are called."""
 
     events: list[Event]
     names: dict[int, str]
+    added: set[int]
 
     def of(self, phase: str, process: str) -> list[Event]:
         """The events of the processes whose names begin so."""
         return [e for e in self.events if e["ph"] == phase and f"{self.names[e['pid']]} ".startswith(f"{process} ")]
+
+    def of_traces(self, process: str) -> list[Event]:
+        """The slices of one that come from traces and records."""
+        return [event for event in self.of("X", process) if event["tid"] not in self.added]
 
 
 def events_of(file: Path) -> list[Event]:
@@ -53,7 +59,12 @@ def timeline(marks: Any, tmp_path_factory: pytest.TempPathFactory) -> Timeline:
     assert done.stdout.startswith(f"timeline: {out} (")
     assert done.stderr == ""
     events = events_of(out)
-    return Timeline(events, {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"})
+    threads = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    return Timeline(
+        events=events,
+        names={e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"},
+        added={thread for thread, name in threads.items() if name == "phases" or name.endswith("step classes")},
+    )
 
 
 def test_every_captured_event_and_every_step_is_there_once(marks: Any, timeline: Timeline) -> None:
@@ -67,7 +78,7 @@ def test_every_captured_event_and_every_step_is_there_once(marks: Any, timeline:
             expected += slices_of(events_of(file))
         for step in marks.recorded.steps(rank):
             expected[f"step {step.step}", step.begin_ns, step.end_ns - step.begin_ns] += 1
-        assert slices_of(timeline.of("X", f"rank {rank} · {record.host}")) == expected
+        assert slices_of(timeline.of_traces(f"rank {rank} · {record.host}")) == expected
     assert windows_of_users
 
 

@@ -15,10 +15,10 @@ import pytest
 
 import shardprof
 from shardprof import cli
-from shardprof.analysis import cache
 from shardprof.analysis.cache import report_of
 from shardprof.analysis.report import analyse
-from shardprof.render import formats
+from shardprof.render import FolderOutput, formats, output
+from shardprof.trace import fingerprint
 from shardprof.trace.run import CACHE_FOLDER, load
 from tests.conftest import Trace, distributed_info
 
@@ -187,7 +187,7 @@ def test_another_name_of_the_same_trace_is_told(
 def test_another_shardprof_reads(
     tmp_path: Path, report: Report, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    request.addfinalizer(cache._engine_version.cache_clear)
+    request.addfinalizer(fingerprint._version.cache_clear)
     file = made().write(tmp_path / "trace.json")
     report(file)
     shorten(file)
@@ -196,12 +196,12 @@ def test_another_shardprof_reads(
     (other / "__init__.py").touch()
     (other / "trace" / "steps.py").write_text("1")
     monkeypatch.setattr(shardprof, "__file__", str(other / "__init__.py"))
-    cache._engine_version.cache_clear()
+    fingerprint._version.cache_clear()
     assert compute_ns(report(file)) == 20
     swap(file, file.read_bytes().replace(b'"dur": 0.02', b'"dur": 0.03'))
     assert compute_ns(report(file)) == 20
     (other / "trace" / "steps.py").write_text("22")
-    cache._engine_version.cache_clear()
+    fingerprint._version.cache_clear()
     assert compute_ns(report(file)) == 30
 
 
@@ -235,7 +235,7 @@ def both(path: Path) -> tuple[Any, Any]:
 def assert_kept_is_computed(path: Path, call: Call) -> None:
     computed, kept = both(path)
     assert kept == computed == analyse(load([path]))
-    for form in formats():
+    for form in (form for form in formats() if not isinstance(output(form), FolderOutput)):
         with_cache = call(path, "--format", form)
         kept_file(path).unlink()
         assert call(path, "--format", form) == with_cache
@@ -406,3 +406,14 @@ def test_many_reports_at_once(tmp_path: Path) -> None:
     assert len(set(written)) == 1
     assert compute_ns(json.loads(written[0])) == 10
     assert kept_file(file).name == "trace.json.json"
+
+
+def test_what_is_made_of_a_run_is_none_of_its_inputs_wherever_it_lies(tmp_path: Path) -> None:
+    run = tmp_path / "tensorboard" / "wandb" / "run"
+    shutil.copytree(CHECKOUT / "traces" / RECORDED[0], run, ignore=WITHOUT_CACHE)
+    before = load([run]).inputs()
+    assert run / "run.json" in before
+    for folder in ("tensorboard", "wandb", CACHE_FOLDER):
+        (run / folder).mkdir()
+        (run / folder / "made").write_text("of the run")
+    assert load([run]).inputs() == before

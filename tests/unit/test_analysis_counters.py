@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from shardprof.analysis.counters import Node, NodeRank, StepTimes, gpu_of, notices
+from shardprof.analysis.counters import Node, NodeRank, StepTimes, notices
 from shardprof.trace.counters import counters_of
-from shardprof.trace.schema import CounterRecord, Device, HostRecord, RankRecord, StepRecord
+from shardprof.trace.schema import CounterRecord, Device, HostRecord, RankRecord, StepRecord, gpu_of
 
 SECOND = 1_000_000_000
 SAMPLES = 100

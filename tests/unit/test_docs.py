@@ -16,10 +16,10 @@ from shardprof.trace.classes import CLASSES
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 DEFINITIONS = (ROOT / "docs" / "definitions.md").read_text()
-FOLDERS = ("shardprof", "native", "tests", "docs")
+FOLDERS = ("shardprof", "native", "tests", "docs", "benchmarks", "traces")
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize("page", sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")))
 def test_the_files_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w/.-]*)`", text)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.record import doctor
-from shardprof.record.doctor import State
+from shardprof.recording import doctor
+from shardprof.recording.doctor import State
 
 
 def run_doctor(**environment: str) -> subprocess.CompletedProcess[str]:

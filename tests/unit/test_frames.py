@@ -334,7 +334,12 @@ def test_frames_become_pandas_frames() -> None:
 
 def test_a_run_says_what_it_is() -> None:
     run = shardprof.load(RECORDED)
-    assert repr(run) == f"Run('{RECORDED}', ranks=2, steps=6)"
+    first, verdict, figures = repr(run).splitlines()
+    assert first == f"Run('{RECORDED}', ranks=2, steps=6)"
+    assert verdict.startswith("Communication-bound: 27 %")
+    assert figures.startswith("step 92.1 ms")
+    assert run.headline.splitlines()[:2] == [verdict, figures]
+    assert "AdamW updates tensor by tensor" in run.headline
     assert run.result.step_source == "ProfilerStep"
 
 

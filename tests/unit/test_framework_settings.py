@@ -11,9 +11,9 @@ pytest.importorskip("torch")
 
 import torch
 
-from shardprof.record.frameworks import ddp
-from shardprof.record.frameworks._common import part, told
-from shardprof.record.frameworks._model_states import follow_optimizers, model_states, optimizers_of
+from shardprof.recording.frameworks import ddp
+from shardprof.recording.frameworks._common import part, told
+from shardprof.recording.frameworks._model_states import follow_optimizers, model_states, optimizers_of
 
 
 def test_a_setting_that_cannot_be_read_costs_itself() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.record.beside.nccl_rings import NcclRings
-from shardprof.record.nccl_places import is_ours, ring_folder, temporary_folders
+from shardprof.recording.beside.nccl_rings import NcclRings
+from shardprof.recording.nccl_places import is_ours, ring_folder, temporary_folders
 from shardprof.trace.importers import nccl_plugin
 
 from .planted_rings import Planted, plant

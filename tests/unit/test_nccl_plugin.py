@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shardprof.record.beside.nccl_rings import NcclRings
+from shardprof.recording.beside.nccl_rings import NcclRings
 from shardprof.trace.collectives import UNKNOWN
 from shardprof.trace.importers import nccl_plugin
 from shardprof.trace.importers.nccl_plugin import PluginRecords

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.record.nccl_request import DEFAULT, EVENTS, FOLDER, LOG, PLUGIN, PROXY, ask
+from shardprof.recording.nccl_request import DEFAULT, EVENTS, FOLDER, LOG, PLUGIN, PROXY, ask
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from shardprof.record.inject import BOOTSTRAP
-from shardprof.record.site_hook import MODULE as HOOK
+from shardprof.recording.inject import BOOTSTRAP
+from shardprof.recording.site_hook import MODULE as HOOK
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +203,9 @@ def test_only_shardprof_is_borrowed(bootstrap: ModuleType, tmp_path: Path) -> No
 def bootstrap_folder(tmp_path: Path) -> Path:
     """A bootstrap folder whose recorder's package only prints; the rank's environment has none."""
     folder, package = tmp_path / "bootstrap", tmp_path / "recorder" / "shardprof"
-    (package / "record" / "rank").mkdir(parents=True)
+    (package / "recording" / "rank").mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (package / "record" / "rank" / "agent.py").write_text("def arm(config, when_imported, log): print('armed')")
+    (package / "recording" / "rank" / "agent.py").write_text("def arm(config, when_imported, log): print('armed')")
     folder.mkdir()
     (folder / BOOTSTRAP.name).write_text(BOOTSTRAP.read_text())
     (folder / "config.json").write_text(json.dumps({"package": str(package), "log": str(tmp_path / "log")}))

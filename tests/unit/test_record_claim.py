@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from shardprof.record import claim, identity, launched
-from shardprof.record.claim import Claim, RankTakenError
-from shardprof.record.launched import Position
+from shardprof.recording import claim, identity, launched
+from shardprof.recording.claim import Claim, RankTakenError
+from shardprof.recording.launched import Position
 from shardprof.trace.schema import RankRecord
 
 OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
@@ -94,7 +94,7 @@ def test_attempts_follow_each_other_whatever_their_restart_count(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
     code = (
-        "import sys; from pathlib import Path; from shardprof.record import claim, identity\n"
+        "import sys; from pathlib import Path; from shardprof.recording import claim, identity\n"
         "folder, _ = claim.claim({'run': sys.argv[1], 'host': 'recorder', 'node': identity.of_node()})\n"
         "(folder / 'steps.jsonl').write_text(sys.argv[2])"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.record.beside import sampler as sampling
-from shardprof.record.beside.sampler import Sampler
-from shardprof.record.counters import Sample
+from shardprof.recording.beside import sampler as sampling
+from shardprof.recording.beside.sampler import Sampler
+from shardprof.recording.counters import Sample
 from shardprof.trace.schema import CounterRecord, Device, read_lines
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ENDS = """
 import ctypes, os, sys, threading, time
-from shardprof.record import exit_guard
+from shardprof.recording import exit_guard
 exit_guard.SAVE_WITHIN_S = 1
 hang = {"python": lambda: time.sleep(60), "c++": lambda: ctypes.PyDLL(None).sleep(60)}  # that one keeps the GIL
 def save():
@@ -56,7 +56,7 @@ def test_the_exit_code_is_the_scripts(how: str, printed: str) -> None:
 
 def test_somebody_elses_replacement_stays() -> None:
     code = (
-        "import os; from shardprof.record.exit_guard import ExitGuard\n"
+        "import os; from shardprof.recording.exit_guard import ExitGuard\n"
         "guard = ExitGuard(lambda: print('saved', flush=True)); guard.install()\n"
         "ours = os._exit; os._exit = lambda status: ours(status + 1)\n"
         "guard.remove(); os._exit(41)"

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardprof.record import environment, inject, join, node, summary
-from shardprof.record.rank import compress
-from shardprof.record.record_file import RankFile
+from shardprof.recording import environment, inject, join, node, summary
+from shardprof.recording.rank import compress
+from shardprof.recording.record_file import RankFile
 from shardprof.trace.schema import (
     CapturePlan,
     Outcome,

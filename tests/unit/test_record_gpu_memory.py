@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from shardprof.record.rank import cuda_memory, groups, memory_history  # noqa: E402
-from shardprof.record.rank.memory_history import MemoryHistory  # noqa: E402
+from shardprof.recording.rank import cuda_memory, groups, memory_history  # noqa: E402
+from shardprof.recording.rank.memory_history import MemoryHistory  # noqa: E402
 
 
 def test_without_a_gpu_nothing_is_recorded(tmp_path: Path) -> None:

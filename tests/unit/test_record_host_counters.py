@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from shardprof.record.beside import node_ranks
-from shardprof.record.beside.node_ranks import NodeRanks
-from shardprof.record.counters import host as host_counters
-from shardprof.record.counters import open_sources
-from shardprof.record.counters._process import Process
-from shardprof.record.counters.host import HostSource
+from shardprof.recording.beside import node_ranks
+from shardprof.recording.beside.node_ranks import NodeRanks
+from shardprof.recording.counters import host as host_counters
+from shardprof.recording.counters import open_sources
+from shardprof.recording.counters._process import Process
+from shardprof.recording.counters.host import HostSource
 from shardprof.trace.counter_names import COUNTERS
 from shardprof.trace.schema import RankRecord, RunFolder, write_whole
 
@@ -229,7 +229,7 @@ def test_a_process_that_cannot_be_had_is_no_rank(run: RunFolder, source: HostSou
 
 ASK_AS_ANOTHER_USER = """
 import json, os, sys
-from shardprof.record.counters._process import Process
+from shardprof.recording.counters._process import Process
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 process = Process(int(sys.argv[1]))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.record.beside import node_ranks
-from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.recording.beside import node_ranks
+from shardprof.recording.beside.node_ranks import NodeRanks
 from shardprof.trace.schema import RankRecord, RunFolder, write_whole
 
 

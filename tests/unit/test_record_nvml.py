@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from shardprof.record import claim
+from shardprof.recording import claim
 from shardprof.trace.counter_names import COUNTERS
 from tests.fake_nvml import gpus as fake
 from tests.fake_nvml.gpus import BARE, HOPPER, FakeGpus
@@ -25,8 +25,8 @@ GPM_PAUSE_S = 0.2
 SAMPLING = """
 import json, sys
 from pathlib import Path
-from shardprof.record.counters import open_sources
-from shardprof.record.beside.node_ranks import NodeRanks
+from shardprof.recording.counters import open_sources
+from shardprof.recording.beside.node_ranks import NodeRanks
 from shardprof.trace.schema import RunFolder, to_json
 if "without-binding" in sys.argv:
     sys.modules["pynvml"] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardprof.record.rank.schedule import PlannedWindow, Schedule
+from shardprof.recording.rank.schedule import PlannedWindow, Schedule
 from shardprof.trace.schema import CapturePlan
 
 NEVER = CapturePlan(repeat=0)

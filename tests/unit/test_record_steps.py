@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardprof.record.rank.steps import BACKWARD, DATA, FORWARD, OPTIMIZER, Marker, Source, StepClock
+from shardprof.recording.rank.steps import BACKWARD, DATA, FORWARD, OPTIMIZER, Marker, Source, StepClock
 from shardprof.trace.schema import StepRecord
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shardprof.record.counters import tcp
-from shardprof.record.counters.tcp import Connection, TcpSource, connections
+from shardprof.recording.counters import tcp
+from shardprof.recording.counters.tcp import Connection, TcpSource, connections
 from shardprof.trace.counter_names import COUNTERS
 from shardprof.trace.schema import RankRecord
 
@@ -32,7 +32,7 @@ while received < sent:
     received += len(peer.recv(1 << 16))
 time.sleep(0.2)
 print(sent)
-from shardprof.record.counters.tcp import connections
+from shardprof.recording.counters.tcp import connections
 for connection in connections():
     print(connection.inode, connection.acked_bytes, connection.busy_us, connection.retransmits)
 """

@@ -7,7 +7,7 @@ import sys
 
 FORKS = """
 import os, signal, time
-from shardprof.record.rank.termination import TerminationGuard
+from shardprof.recording.rank.termination import TerminationGuard
 TerminationGuard(lambda: None).install()
 lost = 0
 for _ in range(200):

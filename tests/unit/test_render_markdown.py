@@ -38,7 +38,7 @@ def test_the_tables_are_tables() -> None:
 def test_verdict_and_next_step_are_there() -> None:
     text = _text(_report())
     assert "**Communication-bound: 40 % of a step waits for all-gather; nothing of it is overlapped" in text
-    assert "- next: `shardprof report runs/example --format json` all figures, for scripts" in text
+    assert "- next: `shardprof report runs/example --html report.html` charts, as one page" in text
 
 
 def test_what_a_trace_says_is_no_markup() -> None:
@@ -49,7 +49,7 @@ def test_what_a_trace_says_is_no_markup() -> None:
 
 
 def test_a_path_cannot_leave_its_code_span() -> None:
-    assert "- next: `` shardprof report 'a`b' --format json ``" in _text(_report(paths=("a`b",)))
+    assert "- next: `` shardprof report 'a`b' --html report.html ``" in _text(_report(paths=("a`b",)))
 
 
 @pytest.mark.parametrize(("begin_ns", "words"), [(-3_000, "0.00"), (3_000, "0.00"), (-30_000, "-0.03")])

@@ -49,10 +49,11 @@ def _text(of: Result, encoding: str = "utf-8") -> str:
 
 
 def _width(written: str) -> int:
-    """The longest line's width, but for the command at the end, which is never broken."""
+    """The longest line's width, but for the commands at the end, which are never broken."""
     lines = written.splitlines()
     assert lines[-1].strip().startswith("shardprof report ")
-    return max(map(cell_len, lines[:-1]))
+    commands = [line for line in lines[1:] if "shardprof " in line]
+    return max(cell_len(line) for line in lines if line not in commands)
 
 
 def _on_a_terminal(columns: int, arguments: list[str], **environment: str) -> str:
@@ -180,15 +181,16 @@ def test_other_encodings_get_ascii_glyphs(trace: Path, encoding: str) -> None:
 def test_a_command_is_never_broken(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     path = "runs/" + "20260101-" * 12
-    command = f"shardprof report {path} --format json"
+    command = f"shardprof report {path} --html report.html"
     lines = _text(result(rank(0, step(compute=1)), source={"paths": (path,)})).splitlines()
-    assert max(map(cell_len, lines[:-1])) <= width
-    assert lines[-2:] == ["  next  # all figures, for scripts", f"        {command}"]
+    shown = [line for line in lines if "20260101" not in line or line in lines[:2]]
+    assert max(map(cell_len, shown)) <= width
+    assert lines[-2:] == ["        # charts, as one page", f"        {command}"]
     short = _text(result(rank(0, step(compute=1)), source={"paths": ("runs",)})).splitlines()
     assert short[-1] == (
-        "        shardprof report runs --format json"
-        if width < 75
-        else "  next  shardprof report runs --format json   # all figures, for scripts"
+        "        shardprof report runs --html report.html"
+        if width < 70
+        else "        shardprof report runs --html report.html   # charts, as one page"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shardprof.analysis.report import analyse
-from shardprof.record.environment import allowed
+from shardprof.recording.environment import allowed
 from shardprof.trace.run import load
 from shardprof.trace.schema import (
     CapturePlan,

@@ -14,14 +14,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shardprof.record.beside.stacks import files as stack_files
-from shardprof.record.beside.stacks import flame_graph
-from shardprof.record.beside.stacks.files import INTERVAL_US, StackFiles
-from shardprof.record.beside.stacks.growing_gzip import GrowingGzip
-from shardprof.record.beside.stacks.py_spy import Anchor, Samples
-from shardprof.record.beside.stacks.recorder import CHUNK_S, WHOLE_S, pause_s
-from shardprof.record.beside.stacks.sampled_calls import Call, read_calls
-from shardprof.record.rank.permit import permit_reading
+from shardprof.recording.beside.stacks import files as stack_files
+from shardprof.recording.beside.stacks import flame_graph
+from shardprof.recording.beside.stacks.files import INTERVAL_US, StackFiles
+from shardprof.recording.beside.stacks.growing_gzip import GrowingGzip
+from shardprof.recording.beside.stacks.py_spy import Anchor, Samples
+from shardprof.recording.beside.stacks.recorder import CHUNK_S, WHOLE_S, pause_s
+from shardprof.recording.beside.stacks.sampled_calls import Call, read_calls
+from shardprof.recording.rank.permit import permit_reading
 from shardprof.trace.schema import RANK_FILE, STACKS_FILE, RankRecord, write_whole
 
 PID = 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,3 +71,16 @@ def test_records_become_series_and_events() -> None:
     assert list(counters.series["node"]) == ["cpu_percent"]
     assert list(counters.series["node"]["cpu_percent"].values) == [5.0, 7.0], "a line that is there twice counts once"
     assert counters.events == (CounterEvent(2, "gpu 0", "xid 79"),)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), float("-inf"), 10**400, -(10**400), 2**64, "5", None],
+    ids=lambda value: repr(value)[:8],
+)
+def test_what_no_counter_holds_was_not_measured(value: Any) -> None:
+    records = [
+        CounterRecord(time_ns=1, source="host", values={"node": {"cpu_percent": value}}),
+        CounterRecord(time_ns=2, source="host", values={"node": {"cpu_percent": 5.0}}),
+    ]
+    assert list(counters_of(records).series["node"]["cpu_percent"].values) == [5.0]

@@ -139,7 +139,17 @@ def test_a_rank_without_a_trace_keeps_what_was_always_on(tmp_path: Path, report:
         (1, None, True),
     ]
     assert result["ranks"][1]["always_on"]["steps"] == 3
-    assert "nothing_captured" in codes(result)
+    messages = {doubt["code"]: doubt["message"] for doubt in result["quality"]}
+    assert messages["nothing_captured"] == (
+        "no step was captured on rank 1: it ended after 3 steps; record with --steps to capture earlier ones"
+    )
+
+
+def test_what_failed_beside_the_ranks_is_doubted(tmp_path: Path, report: Report) -> None:
+    host = RunFolder(record_run(tmp_path, {0: "node-a"}, world_size=1)).host("node-a") / "host.json"
+    write_whole(host, replace(read_whole(HostRecord, host), notes=("wandb gets no more steps: no network",)))
+    doubts = report(tmp_path)["quality"]
+    assert "wandb gets no more steps: no network" in [doubt["message"] for doubt in doubts]
 
 
 def test_a_trace_that_was_not_compressed_in_time(tmp_path: Path, report: Report) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from shardprof.trace.importers.kineto import read_kineto
+from shardprof.trace.schema import StepRecord
+from shardprof.trace.step_doubts import step_doubts
 from shardprof.trace.steps import StepWindows, find_steps
-from tests.conftest import WORKER, Trace
+from tests.conftest import BASE_NS, WORKER, Trace
 from tests.unit.test_trace_periodicity import STEP, training
 
 
@@ -96,3 +98,35 @@ def test_marks_are_sure_and_nothing_is_not(tmp_path: Path) -> None:
     assert found(Trace({}).step(3, 0, 10).event("aten::mm", 1, 5), tmp_path).confidence == 1
     nothing = found(Trace({}).event("note", 0, 5, cat="user_annotation"), tmp_path)
     assert (nothing.source, len(nothing.windows), nothing.confidence) == ("none", 0, 0)
+
+
+def records(*ends: int) -> list[StepRecord]:
+    begins = (0, *ends)
+    return [
+        StepRecord(step=step, begin_ns=BASE_NS + begin, end_ns=BASE_NS + end)
+        for step, (begin, end) in enumerate(zip(begins, ends, strict=False))
+    ]
+
+
+def marked() -> Trace:
+    """Steps 0 and 1 of a training that then evaluates, or waits for a rank that is gone, until the profiler stops."""
+    return Trace().step(0, 0, 100).step(1, 101, 200).step(2, 201, 9000).event("aten::mm", 0, 9000)
+
+
+def test_what_comes_after_the_last_step_that_ended_is_no_step(tmp_path: Path) -> None:
+    trace = read_kineto(marked().write(tmp_path / "trace.json"))
+    steps = find_steps(trace, records(100, 200))
+    assert (steps.numbers, steps.windows.tolist(), steps.unfinished) == ((0, 1), [[0, 100], [101, 200]], (2,))
+    (doubt,) = [doubt for doubt in step_doubts(trace, steps) if doubt.code == "unfinished_steps"]
+    assert doubt.count == 1
+    whole = find_steps(trace, records(100, 200, 9000))
+    assert (whole.numbers, whole.unfinished) == ((0, 1, 2), ())
+    of_other_tools = find_steps(trace, ())
+    assert (of_other_tools.numbers, of_other_tools.unfinished) == ((0, 1, 2), ())
+
+
+def test_where_no_captured_step_ended_they_are_told_all_the_same(tmp_path: Path) -> None:
+    trace = read_kineto(marked().write(tmp_path / "trace.json"))
+    steps = find_steps(trace, [StepRecord(step=9, begin_ns=BASE_NS - 500, end_ns=BASE_NS - 10)])
+    assert (steps.numbers, steps.unfinished) == ((0, 1, 2), (0, 1, 2))
+    assert "unfinished_steps" in {doubt.code for doubt in step_doubts(trace, steps)}

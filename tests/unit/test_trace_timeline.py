@@ -6,12 +6,13 @@ import gzip
 import json
 import os
 import random
+import re
+import subprocess
 import tracemalloc
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,84 +26,13 @@ from shardprof.errors import UnreadableTraceError
 from shardprof.trace import unpacked
 from shardprof.trace.run import load
 from shardprof.trace.schema import CounterRecord, Device, HostRecord, RankRecord, StepRecord, to_json, write_whole
-from shardprof.trace.timeline import sorted_rows, trace_text, write_timeline
+from shardprof.trace.timeline import made_from, sorted_rows, trace_text, write_timeline
 from shardprof.trace.timeline.trace_text import TraceText
 from tests.conftest import BASE_NS, Trace, distributed_info
+from tests.timelines import Written, assert_nested
 
 TRACES = Path(__file__).parents[2] / "traces"
 MS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A slice of the timeline, at Unix time."""
-
-    process: str
-    track: int
-    name: str
-    begin_ns: int
-    end_ns: int
-    args: dict[str, Any]
-
-
-class Written:
-    """A timeline that was written, with names in the place of numbers."""
-
-    def __init__(self, path: Path) -> None:
-        self.whole = json.loads(gzip.decompress(path.read_bytes()), parse_float=Decimal)
-        self.events: list[dict[str, Any]] = self.whole["traceEvents"]
-        self.names = self._told("process_name", "name")
-        self.threads = self._told("thread_name", "name")
-
-    def _told(self, what: str, argument: str) -> dict[int, Any]:
-        key = "pid" if what.startswith("process") else "tid"
-        return {event[key]: event["args"][argument] for event in self.events if event["name"] == what}
-
-    def of(self, *phases: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["ph"] in phases]
-
-    def ns(self, event: dict[str, Any]) -> int:
-        return int(event["ts"] * 1000) + int(self.whole["baseTimeNanoseconds"])
-
-    def slices(self) -> list[Slice]:
-        return [
-            Slice(
-                self.names[event["pid"]], event["tid"], event["name"],
-                self.ns(event), self.ns(event) + int(event["dur"] * 1000), event.get("args", {}),
-            )
-            for event in self.of("X")
-        ]  # fmt: skip
-
-    def counters(self) -> dict[tuple[str, str], list[tuple[int, Any]]]:
-        found = defaultdict(list)
-        for event in self.of("C"):
-            ((unit, value),) = event["args"].items()
-            found[self.names[event["pid"]], f"{event['name']} {unit}".strip()].append((self.ns(event), value))
-        return found
-
-    def in_order(self) -> list[tuple[str, str]]:
-        """Process and thread of all tracks, as a viewer shows them."""
-        processes, threads = (
-            self._told("process_sort_index", "sort_index"),
-            self._told("thread_sort_index", "sort_index"),
-        )
-        of_thread = {event["tid"]: event["pid"] for event in self.events if event["name"] == "thread_name"}
-        tracks = sorted(of_thread, key=lambda thread: (processes[of_thread[thread]], threads[thread]))
-        return [(self.names[of_thread[track]], self.threads[track]) for track in tracks]
-
-
-def assert_nested(slices: list[Slice]) -> None:
-    tracks = defaultdict(list)
-    for one in slices:
-        tracks[one.track].append(one)
-    for track in tracks.values():
-        open_ends: list[int] = []
-        for one in track:
-            while open_ends and open_ends[-1] <= one.begin_ns:
-                open_ends.pop()
-            assert not open_ends or one.end_ns <= open_ends[-1], one
-            open_ends.append(one.end_ns)
-        assert [(one.begin_ns, -one.end_ns) for one in track] == sorted((one.begin_ns, -one.end_ns) for one in track)
 
 
 def timeline(path: Path, out: Path | None = None) -> Written:
@@ -176,9 +106,9 @@ def test_every_event_of_a_recorded_run_is_there_once_and_at_its_nanosecond(tmp_p
     written = timeline(run, tmp_path / "t.json.gz")
     slices = written.slices()
     assert Counter((s.name, s.begin_ns, s.end_ns) for s in slices if not s.name.startswith("step ")) == expected
-    assert len(written.of("s", "f")) == flows
-    assert min(map(written.ns, written.of("X", "C", "i"))) == written.whole["baseTimeNanoseconds"]
-    assert_nested(slices)
+    assert sum(event["cat"] != "collective" for event in written.of("s", "f")) == flows
+    assert min(map(written.ns, written.of("X", "C", "i"))) == written.whole["baseTimeNanoseconds"] + 10**9
+    assert_nested(written.all_slices())
 
 
 def test_ranks_are_on_one_clock_whatever_their_files_count_from(tmp_path: Path) -> None:
@@ -207,9 +137,9 @@ def test_slices_that_overlap_without_nesting_get_a_track_behind_their_own(tmp_pa
     made = Trace().event("a", 0, 100).event("b", 50, 150).event("in b", 60, 150).event("after", 150, 160)
     written = timeline(made.event("in a", 10, 90).write(tmp_path / "rank0.json"))
     tracks = {one.name: written.threads[one.track] for one in written.slices()}
-    second = "thread 1 (overlapping)"
-    assert tracks == {"a": "thread 1", "in a": "thread 1", "b": second, "in b": second, "after": "thread 1"}
-    assert [thread for _, thread in written.in_order()] == ["thread 1", second]
+    first, second = "main thread · thread 1", "main thread · thread 1 (overlapping)"
+    assert tracks == {"a": first, "in a": first, "b": second, "in b": second, "after": first}
+    assert [thread for _, thread in written.in_order()][-2:] == [first, second]
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12), st.sampled_from([1, 2])), max_size=40))
@@ -217,21 +147,22 @@ def test_slices_nest_whatever_comes(tmp_path_factory: pytest.TempPathFactory, ma
     trace = Trace()
     for begin, duration, thread in made:
         trace.event(f"{begin}+{duration}", begin, begin + duration, tid=thread)
-    slices = timeline(trace.write(tmp_path_factory.mktemp("nest") / "rank0.json")).slices()
-    assert_nested(slices)
-    assert Counter(one.name for one in slices) == Counter(f"{begin}+{duration}" for begin, duration, _ in made)
+    written = timeline(trace.write(tmp_path_factory.mktemp("nest") / "rank0.json"))
+    assert_nested(written.all_slices())
+    assert Counter(one.name for one in written.slices()) == Counter(
+        f"{begin}+{duration}" for begin, duration, _ in made
+    )
 
 
-def test_a_rank_has_its_gpus_first_then_its_threads_then_the_profiler(tmp_path: Path) -> None:
+def test_a_rank_has_its_classes_first_then_its_streams_its_threads_and_the_profiler(tmp_path: Path) -> None:
     for rank in (1, 0):
         gpu_trace().write(tmp_path / "run" / f"rank{rank}.json")
-    rank = [
-        ("GPU 0", "stream 7"),
-        ("CPU", "thread 1 (python3)"),
-        ("profiler", "thread"),
-        ("profiler", "thread PyTorch Profiler"),
+    tracks = ["phases", "compute · stream 7", "main thread · thread 1", "profiler · thread"]
+    expected = [
+        (f"rank {rank}", track)
+        for rank in (0, 1)
+        for track in (f"rank {rank} · step classes", *tracks, "profiler · thread PyTorch Profiler")
     ]
-    expected = [(f"rank {number} · {process}", thread) for number in (0, 1) for process, thread in rank]
     assert timeline(tmp_path / "run").in_order() == expected
 
 
@@ -249,7 +180,7 @@ def test_what_has_one_number_in_several_traces_has_several_here(tmp_path: Path) 
     for event in written.of("s", "f"):
         arrows[event["id"]].append((event["ph"], written.names[event["pid"]], written.threads[event["tid"]]))
     titles = ["rank 0 · node-a", "rank 0 · node-a", "rank 1 · node-a"]
-    ends = [[("f", f"{title} · GPU 0", "stream 7"), ("s", f"{title} · CPU", "thread 1 (python3)")] for title in titles]
+    ends = [[("f", title, "compute · stream 7"), ("s", title, "main thread · thread 1")] for title in titles]
     assert sorted(sorted(arrow) for arrow in arrows.values()) == ends
 
 
@@ -272,7 +203,7 @@ def test_steps_are_slices_of_their_rank_with_the_sums_of_phases(tmp_path: Path) 
     (folder / "steps.jsonl").write_text("".join(f"{to_json(record)}\n" for record in records))
     written = timeline(tmp_path / "run")
     first, second = written.slices()
-    assert (first.process, first.name, written.threads[first.track]) == ("rank 3 · node-a", "step 0", "steps")
+    assert (first.process, first.name, written.threads[first.track]) == ("rank 3 · node-a", "step 0", "recorded steps")
     assert (first.begin_ns, first.end_ns, first.args["data_ns"]) == (BASE_NS, BASE_NS + 11, 4)
     assert (second.begin_ns, second.end_ns, second.args["captured"]) == (BASE_NS + 11, BASE_NS + 31, True)
     assert "data_ns" not in second.args
@@ -342,11 +273,9 @@ def test_sampled_stacks_are_a_process_of_their_rank(tmp_path: Path) -> None:
     stacks.events += [metadata("process_name", 1, 0, "rank 0"), metadata("thread_name", 1, 1, "MainThread")]
     stacks.event("main", 0, 9000, cat="python").event("step", 1000, 2000, cat="python").write(folder / "stacks.json.gz")
     written = timeline(tmp_path / "run")
-    sampled = [one for one in written.slices() if one.process == "rank 0 · node-a · stacks"]
-    assert [(one.name, one.begin_ns, written.threads[one.track]) for one in sampled] == [
-        ("main", BASE_NS + 1000, "MainThread"), ("step", BASE_NS + 2000, "MainThread")
-    ]  # fmt: skip
-    assert written.in_order()[-1][0] == "rank 0 · node-a · stacks"
+    sampled = [one for one in written.slices() if written.threads[one.track] == "stacks · MainThread"]
+    assert [(one.name, one.begin_ns) for one in sampled] == [("main", BASE_NS + 1000), ("step", BASE_NS + 2000)]
+    assert written.in_order()[-1] == ("rank 0 · node-a", "stacks · MainThread")
 
 
 def test_a_time_that_was_lost_does_not_stretch_the_timeline(tmp_path: Path) -> None:
@@ -355,7 +284,7 @@ def test_a_time_that_was_lost_does_not_stretch_the_timeline(tmp_path: Path) -> N
     out = tmp_path / "t.json.gz"
     told = write_timeline(load([tmp_path / "rank0.json"]), out)
     assert [one.name for one in Written(out).slices()] == ["kept"]
-    assert [(doubt.code, doubt.count) for doubt in told.quality] == [("lost_events", 1)]
+    assert [(doubt.code, doubt.count) for doubt in told.quality] == [("zero_timestamps", 1)]
 
 
 EVENTS = [{"ph": "X", "name": f'{i} }}, {{ ] é "', "ts": i, "args": {"of": [{"a": i}, {"b": "}]"}]}} for i in range(9)]
@@ -437,7 +366,8 @@ def test_memory_does_not_grow_with_the_trace(monkeypatch: pytest.MonkeyPatch, tm
             made.event("aten::mm", begin, begin + 1, Input_Dims=[[begin, 64]] * 40)
         run = load([made.write(tmp_path / "rank0.json")])
         tracemalloc.start()
-        assert write_timeline(run, tmp_path / "t.json.gz").events == events
+        own = 2  # the whole trace, and that it computes
+        assert write_timeline(run, tmp_path / "t.json.gz").events == events + own
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < (tmp_path / "rank0.json").stat().st_size / 2, "the text is never in memory as a whole"
@@ -478,12 +408,19 @@ def test_a_file_that_is_no_trace_is_told_of_and_the_others_are_used(tmp_path: Pa
 
 def test_the_command_says_where_the_timeline_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpu_trace().write(tmp_path / "run" / "rank0.json")
+    lines = []
     for _ in range(2):  # the second time a timeline lies among the traces
         assert cli.main(["timeline", str(tmp_path / "run")]) == 0
         where, viewer = capsys.readouterr().out.splitlines()
-        assert where == f"timeline: {tmp_path / 'run' / 'timeline.json.gz'} (1 rank, 7 events)"
         assert "https://ui.perfetto.dev" in viewer
-    assert {file.name for file in (tmp_path / "run").iterdir()} == {"rank0.json", "timeline.json.gz"}
+        lines.append(where)
+    begin = f"timeline: {tmp_path / 'run' / 'timeline.json.gz'}"
+    assert re.fullmatch(rf"{re.escape(begin)} \(1 rank, 9 events, \d+ B\)", lines[0])
+    assert lines[1] == f"{begin} (made earlier)"
+    assert {file.name for file in (tmp_path / "run").iterdir()} - {".shardprof-cache"} == {
+        "rank0.json",
+        "timeline.json.gz",
+    }
 
 
 @pytest.mark.parametrize(
@@ -503,3 +440,80 @@ def test_what_cannot_be_done_is_said_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert why in line
     assert not list(tmp_path.glob("**/*.json.gz*"))
+
+
+def test_what_is_read_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a timeline that somebody sent nor another tool's file of that name."""
+    gpu_trace().write(tmp_path / "run" / "rank0.json")
+    assert cli.main(["timeline", str(tmp_path / "run"), "--out", str(tmp_path / "sent" / "x.json.gz")]) == 2
+    (tmp_path / "sent").mkdir()
+    sent = tmp_path / "sent" / "timeline.json.gz"
+    assert cli.main(["timeline", str(tmp_path / "run"), "--out", str(sent)]) == 0
+    before = sent.read_bytes()
+    capsys.readouterr()
+    assert cli.main(["timeline", str(sent)]) == 2
+    assert "is what is read" in capsys.readouterr().err
+    assert sent.read_bytes() == before
+    other = gpu_trace().write(tmp_path / "other" / "timeline.json.gz")
+    gpu_trace().write(tmp_path / "other" / "rank0.json")
+    before = other.read_bytes()
+    assert cli.main(["timeline", str(tmp_path / "other")]) == 2
+    assert "--out FILE" in capsys.readouterr().err
+    assert other.read_bytes() == before
+
+
+def test_names_of_files_cannot_talk_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu_trace().write(tmp_path / "run" / "rank0.json")
+    (tmp_path / "run" / "rank1_\x1b]0;owned\a.json").write_text('{"a": 1}')
+    assert cli.main(["timeline", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "owned" in out
+    assert "\x1b" not in out
+    assert cli.main(["timeline", str(tmp_path / "run"), "--out", str(tmp_path / "no\x1b[2J" / "t.json.gz")]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_counter_keeps_its_numbers_only(tmp_path: Path) -> None:
+    made = Trace().event("a", 0, 10)
+    for args in ('{"a": 1, "b": "x", "c": NaN}', '{"b": [1]}', "{}", '"text"'):
+        made.events.append({"ph": "C", "name": "c", "pid": 1, "tid": 1, "ts": 1, "args": "HERE" + args})
+    text = re.sub(r'"HERE(.*?)"(?=\})', lambda match: match[1].replace('\\"', '"'), made.text())
+    (tmp_path / "rank0.json").write_text(text)
+    told = write_timeline(load([tmp_path / "rank0.json"]), tmp_path / "t.json.gz")
+    assert [event["args"] for event in Written(tmp_path / "t.json.gz").of("C")] == [{"a": 1}]
+    assert told.ranks == (0,)
+
+
+def test_a_timeline_is_no_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named outright it is refused; among traces it is passed over, whatever it is called."""
+    for rank in (0, 1):
+        gpu_trace().write(tmp_path / "run" / f"rank{rank}.json")
+    assert cli.main(["timeline", str(tmp_path / "run"), "--out", str(tmp_path / "run" / "mine.json.gz")]) == 0
+    assert cli.main(["report", str(tmp_path / "run" / "mine.json.gz")]) == 2
+    assert "is a timeline that shardprof made" in capsys.readouterr().err
+    assert cli.main(["report", str(tmp_path / "run"), "--format", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [rank["rank"] for rank in report["ranks"]] == [0, 1]
+    assert "unreadable_trace" in [doubt["code"] for doubt in report["quality"]]
+
+
+def test_a_device_or_a_pipe_stays_what_it_is(tmp_path: Path) -> None:
+    run = gpu_trace().write(tmp_path / "rank0.json")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        write_timeline(load([run]), pipe)
+        assert reader.stdout is not None
+        whole = json.loads(gzip.decompress(reader.stdout.read()))
+    assert pipe.is_fifo()
+    assert whole["traceEvents"]
+
+
+def test_without_captured_steps_the_recorded_ones_are_shown_first(tmp_path: Path) -> None:
+    folder = rank_folder(tmp_path / "run", 0)
+    records = [StepRecord(step=step, begin_ns=BASE_NS + 10 * step, end_ns=BASE_NS + 10 * step + 10) for step in (0, 1)]
+    (folder / "steps.jsonl").write_text("".join(f"{to_json(record)}\n" for record in records))
+    write_timeline(load([tmp_path / "run"]), tmp_path / "t.json.gz")
+    made = made_from(tmp_path / "t.json.gz")
+    assert made is not None
+    assert made.shown_ns == (10**9, 10**9 + 20)
