@@ -36,7 +36,7 @@ def is_running(folder: RunFolder) -> bool:
 
 def run_folder(args: argparse.Namespace) -> RunFolder:
     """The run that is meant. Raises ShardprofError where it is none."""
-    root: Path = (args.run or newest_run()).resolve()  # "." has no name, which sinks want
+    root: Path = args.run or newest_run()
     if not (root / RUN_FILE).exists():
         raise ShardprofError(f"{root} is no run folder", "name the folder that `shardprof record` said it records into")
     return RunFolder(root)

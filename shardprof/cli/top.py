@@ -117,7 +117,7 @@ def _title(folder: RunFolder, record: RunRecord, ranks: list[LiveRank]) -> str:
     strategy = next(
         (str(rank.record.settings["strategy"]) for rank in ranks if rank.record.settings.get("strategy")), ""
     )
-    return " · ".join(filter(None, [folder.root.name, " ".join(filter(None, [framework, strategy])), record.launcher]))
+    return " · ".join(filter(None, [folder.name, " ".join(filter(None, [framework, strategy])), record.launcher]))
 
 
 def _state(folder: RunFolder, record: RunRecord, ranks: list[LiveRank], now_ns: int) -> str:

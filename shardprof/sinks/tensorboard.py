@@ -27,7 +27,7 @@ _VERSION = "brain.Event:2"
 def open_sink(run: RunFolder, target: str | None) -> TensorBoard:
     """Into the run's folder, or into one of the run's name inside `target`."""
     if target:
-        return TensorBoard(Path(target) / run.root.name, logdir=Path(target))
+        return TensorBoard(Path(target) / run.name, logdir=Path(target))
     return TensorBoard(run.root / FOLDER, logdir=run.root / FOLDER)
 
 

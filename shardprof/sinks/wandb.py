@@ -36,8 +36,8 @@ class WeightsAndBiases:
         wandb.setup(settings=_settings())
         self._run = wandb.init(
             project=project,
-            group=run.root.name,
-            name=run.root.name,
+            group=run.name,
+            name=run.name,
             job_type="shardprof",
             config=_config(run),
             dir=str(run.root),

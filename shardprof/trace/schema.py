@@ -270,6 +270,11 @@ class RunFolder:
         self.root = root
         self.run_file = root / RUN_FILE
 
+    @property
+    def name(self) -> str:
+        """What the run is called; a run that is named by "." has a name too."""
+        return self.root.resolve().name
+
     def rank(self, rank: int) -> Path:
         """The folder of one rank."""
         return self.root / "ranks" / f"{rank:05d}"

@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .docs_blocks import commands, refused
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = cli.command_names()
+SHARDPROF = (sys.executable, "-m", "shardprof")
 NASTY = [
     ".SH not a heading", "'tis no request", "C:\\new\\table", "back`tick", "a--b - c", "~ ^ \" '", "%(prog)s",
     "\\fBbold\\fR", "x" * 90, "\\", "...", "µs · 95 %",
