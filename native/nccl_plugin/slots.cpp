@@ -93,10 +93,11 @@ InFlight* Slots::take(Handle::What what, Handle& handle) {
   const uint32_t oldest = next_.fetch_add(1, std::memory_order_relaxed);
   // One that hangs keeps its slot while others come and go.
   for (uint32_t tried = 0; tried <= most_tried; ++tried) {
-    const uint32_t place = (tried == most_tried ? oldest : oldest + tried) % in_flight_slots;
+    const uint32_t turn = tried == most_tried ? oldest : oldest + tried;
+    const uint32_t place = turn % in_flight_slots;
     if (tried < most_tried && phase_of(place) == Phase::live) continue;
     if (InFlight* slot = own(place)) {
-      if (tried > 0) next_.store(place + 1, std::memory_order_relaxed);  // who comes next need not try these again
+      skip_to(turn + 1);  // who comes next need not try these again
       reset(*slot);
       const State mine = State::of(slot->state.load(std::memory_order_relaxed));
       handle = {what, mine.generation, static_cast<uint16_t>(place)};
@@ -105,6 +106,14 @@ InFlight* Slots::take(Handle::What what, Handle& handle) {
   }
   file_.header().unslotted.fetch_add(1, std::memory_order_relaxed);
   return nullptr;
+}
+
+// Never back: whoever was long at it would send all others to slots that have just been taken.
+void Slots::skip_to(uint32_t turn) {
+  uint32_t next = next_.load(std::memory_order_relaxed);
+  while (static_cast<int32_t>(turn - next) > 0 &&
+         !next_.compare_exchange_weak(next, turn, std::memory_order_relaxed)) {
+  }
 }
 
 Phase Slots::phase_of(uint32_t place) const {

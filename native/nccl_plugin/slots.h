@@ -56,6 +56,7 @@ class Slots {
 
  private:
   [[nodiscard]] Phase phase_of(uint32_t place) const;
+  void skip_to(uint32_t turn);
   InFlight* own(uint32_t place);
   void complete(InFlight& slot, uint8_t flags);
   bool give_up(InFlight& slot, bool communicator_ends);
