@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import shardprof
 from shardprof.errors import ShardprofError
 from shardprof.recording import identity, own_process
+from shardprof.words import printable
 
 if TYPE_CHECKING:
     from shardprof.trace.quality import Quality
@@ -68,8 +69,6 @@ def _doubts(quality: Iterable[Quality], read: int, ranks: int) -> list[str]:
 
 def say(first: str, *further: str) -> None:
     """Lines on stderr, which may hold a stranger's words."""
-    from shardprof.render._text import printable  # here: a rank, which says next to nothing, renders nothing
-
     sys.stderr.write("".join([f"shardprof: {printable(first)}\n", *(f"  {printable(line)}\n" for line in further)]))
     sys.stderr.flush()
 

@@ -1,4 +1,5 @@
-"""How figures are written for people, wherever shardprof speaks to them: units named, nothing rounded to a lie.
+"""How figures and names are written for people, wherever shardprof speaks to them: units named, nothing rounded to
+a lie, nothing that steers a terminal.
 
 Times are nanoseconds and sizes bytes on the way in; kB, MB, GB are powers of 1000, as in bandwidths.
 """
@@ -11,6 +12,12 @@ from dataclasses import dataclass, replace
 _MOST_RUNS = 6
 _TIMES = (("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
 _SIZES = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal would obey or not show (escape sequences, line breaks, marks that
+    turn the direction of writing, broken characters) written as an escape: `\\x1b`."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def numbers(values: Iterable[int], most_runs: int | None = _MOST_RUNS) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol, cast
 from shardprof import __version__
 from shardprof.cli import _help
 from shardprof.errors import ShardprofError
+from shardprof.words import printable
 
 USAGE_ERROR = 2
 
@@ -45,9 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refused(why: str) -> int:
-    from shardprof.render._text import printable  # names in it may be a stranger's
-
-    lines = map(printable, why.splitlines())
+    lines = map(printable, why.splitlines())  # names in it may be a stranger's
     sys.stderr.write("shardprof: {}\n".format("\n".join(lines)))
     return USAGE_ERROR
 

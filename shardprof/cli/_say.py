@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from shardprof.render._text import printable
+from shardprof.words import printable
 
 
 def say(line: str) -> None:
-    """One line, in which nothing steers the terminal."""
-    sys.stdout.write(printable(line) + "\n")
+    """One line, at once, in which nothing steers the terminal."""
+    sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.flush()  # a job may be followed for days

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardprof.cli._say import say
 from shardprof.errors import ShardprofError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             sys.stderr.write("\nshardprof: interrupted; the same command goes on with what is left\n")
             return _INTERRUPTED
-    sys.stdout.write(f"results: {folder.root}; next: shardprof bench report {folder.root}\n")
+    say(f"results: {folder.root}; next: shardprof bench report {folder.root}")
     return 1 if failed else 0
 
 
@@ -137,7 +138,7 @@ def _report(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     for file in _store(args.results).export(args.out, args.format):
-        sys.stdout.write(f"{file}\n")
+        say(str(file))
     return 0
 
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
 
 from shardprof import sinks
 from shardprof.cli import _live
+from shardprof.cli._say import say
 from shardprof.errors import ShardprofError
-from shardprof.render._text import printable
 from shardprof.sinks._feed import EVERY_S, Feed
 from shardprof.trace.live import rank_records
 from shardprof.words import plural
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         raise ShardprofError("there is nowhere to send steps to", "try `shardprof export --sink tensorboard`")
     folder = _live.run_folder(args)
     failures: list[str] = []
-    feed = Feed(folder, requests, lambda: rank_records(folder), _say, failures.append)
+    feed = Feed(folder, requests, lambda: rank_records(folder), say, failures.append)
     sent = 0
     with contextlib.suppress(KeyboardInterrupt):
         while len(failures) < len(requests) and _live.is_running(folder):
@@ -47,10 +46,5 @@ def run(args: argparse.Namespace) -> int:
     feed.close()
     if failures:
         raise ShardprofError("; ".join(failures))
-    _say(f"sent {plural(sent, 'step')} of ranks")
+    say(f"sent {plural(sent, 'step')} of ranks")
     return 0
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{printable(text)}\n")
-    sys.stdout.flush()  # a job may be followed for days

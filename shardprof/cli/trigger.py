@@ -11,10 +11,10 @@ example:
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from shardprof.cli import _live
+from shardprof.cli._say import say
 from shardprof.errors import ShardprofError
 from shardprof.recording import request as asking
 from shardprof.recording.request import Asked
@@ -36,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
         raise ShardprofError(f"--steps {args.steps} is no number of steps to capture", "try `--steps 5`")
     folder = _live.run_folder(args)
     asked = asking.ask(folder, int(args.steps))
-    _say(f"{asked} of {plural(len(asked.ranks), 'rank')} will be captured in about {asked.in_s:.0f} s")
+    say(f"{asked} of {plural(len(asked.ranks), 'rank')} will be captured in about {asked.in_s:.0f} s")
     try:
         _wait(asked)
     except KeyboardInterrupt:
-        _say("no longer waiting; the steps are captured all the same")
+        say("no longer waiting; the steps are captured all the same")
         return 130
-    _say(f"captured: shardprof report {folder.root}")
+    say(f"captured: shardprof report {folder.root}")
     return 0
 
 
@@ -57,8 +57,3 @@ def _wait(asked: Asked) -> None:
                 "rank.json of these says why, where the job itself did not end",
             )
         time.sleep(POLL_S)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

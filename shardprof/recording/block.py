@@ -27,7 +27,7 @@ from shardprof.recording.rank.schedule import WARMUP_STEPS
 from shardprof.recording.shield import heard_by, shielded, why
 from shardprof.trace.live import has_outcome
 from shardprof.trace.schema import CapturePlan, RankRecord, RunFolder
-from shardprof.words import numbers, plural
+from shardprof.words import numbers, plural, printable
 
 if TYPE_CHECKING:
     from shardprof.frames import Run
@@ -308,5 +308,5 @@ def _say_once(text: str) -> None:
 
 def _say(text: str) -> None:
     with contextlib.suppress(Exception):  # a job may have closed or replaced it
-        sys.stderr.write(f"shardprof: {text}\n")
+        sys.stderr.write(f"shardprof: {printable(text)}\n")
         sys.stderr.flush()

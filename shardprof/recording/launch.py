@@ -18,6 +18,7 @@ from shardprof.recording.record_file import RecordFile
 from shardprof.recording.shield import report_failures_to, why
 from shardprof.trace.request import REQUEST_FILE
 from shardprof.trace.schema import HOST_FILE, CapturePlan, Outcome, RunFolder
+from shardprof.words import printable
 
 if TYPE_CHECKING:
     from shardprof.recording.beside.crew import Crew
@@ -115,7 +116,7 @@ def _crew(run: RunFolder, host: str, plan: CapturePlan, sinks: Sequence[Request]
 def say(text: str) -> None:
     """A line for the user. The job's own output is never touched."""
     with contextlib.suppress(OSError, ValueError):  # nobody listens any more
-        sys.stderr.write(f"shardprof: {text}\n")
+        sys.stderr.write(f"shardprof: {printable(text)}\n")
         sys.stderr.flush()
 
 

@@ -15,8 +15,8 @@ from rich.text import Text
 from shardprof.analysis.comparing.comparison import Comparison
 from shardprof.render._compare_view import Bar, CompareView, compare_view, waterfall_begin_ns
 from shardprof.render._layout import INDENT, indented, labelled, remarks, text_of, with_notes, write
-from shardprof.render._text import printable, wrap
-from shardprof.words import duration
+from shardprof.render._text import wrap
+from shardprof.words import duration, printable
 
 _TOTAL, _MORE, _LESS = ("█", "cyan"), ("▒", "red"), ("╌", "green")
 _STYLES = {"not comparable": "red", "mind": "yellow", "doubtful": "yellow"}

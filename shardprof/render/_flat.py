@@ -19,7 +19,7 @@ from typing import Any, cast
 from shardprof.analysis import result as parts
 from shardprof.analysis.comparing.comparison import Comparison
 from shardprof.analysis.result import Result
-from shardprof.render._text import printable
+from shardprof.words import printable
 
 _NAMED_BY: Mapping[type[Any], tuple[str, ...]] = {
     parts.Rank: ("rank", "host"),

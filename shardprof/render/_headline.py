@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from shardprof.analysis.result import Result
-from shardprof.render._text import printable
 from shardprof.render._view import View, view
+from shardprof.words import printable
 
 
 def verdict_lines(result: Result) -> tuple[str, ...]:

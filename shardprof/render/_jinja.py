@@ -8,7 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from shardprof.render._text import cut, printable
+from shardprof.render._text import cut
+from shardprof.words import printable
 
 _LONGEST, _LONGEST_CELL = 1000, 400
 """What shardprof itself says is shorter; a name in a trace may be of any length."""

@@ -20,7 +20,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from shardprof.render._tables import Table
-from shardprof.render._text import printable, wrap
+from shardprof.render._text import wrap
+from shardprof.words import printable
 
 INDENT = 2
 _PIPE_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 100, 60, 160

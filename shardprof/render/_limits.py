@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from shardprof.analysis.comparing.limits import COUNT, SHARE, SIZE, Judgement
-from shardprof.render._text import printable
-from shardprof.words import duration, size
+from shardprof.words import duration, printable, size
 
 _STATES = {True: "exceeded", None: "unknown", False: "kept"}
 _ORDER = list(_STATES)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from shardprof.render._tables import Table
-from shardprof.render._text import printable
+from shardprof.words import printable
 
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.)")
 _MENTION = re.compile(r"([@#])")

@@ -17,11 +17,10 @@ from shardprof.render._findings import FindingText
 from shardprof.render._jinja import template
 from shardprof.render._palette import GROUP_COLOURS, LONGER, SHORTER, WHOLE
 from shardprof.render._tables import SHORT_NAMES
-from shardprof.render._text import printable
 from shardprof.render._view import GROUP_NAMES, view
 from shardprof.render._words import percent
 from shardprof.trace.classes import class_name
-from shardprof.words import time_scale
+from shardprof.words import printable, time_scale
 
 _MOST_RANKS = 64
 

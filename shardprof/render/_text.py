@@ -1,4 +1,4 @@
-"""How untrusted text and long lists become safe and short lines; shared by the outputs that people read."""
+"""How long text and long lists become short lines; shared by the outputs that people read."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+from shardprof.words import printable
+
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|\w?s\b|\w?B\b)")
 _NO_BREAK = "\u00a0"
-
-
-def printable(text: str) -> str:
-    """The text with everything that a terminal would obey or not show (escape sequences, line breaks, marks that
-    turn the direction of writing, broken characters) written as an escape: `\\x1b`."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def cut(text: str, most: int) -> str:

@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shardprof.analysis.live import RankNow
-from shardprof.render._text import printable
 from shardprof.render._words import percent
 from shardprof.trace.classes import class_name
-from shardprof.words import duration, plural, size
+from shardprof.words import duration, plural, printable, size
 
 _GLYPHS = {
     "data": ("▄", "blue"),

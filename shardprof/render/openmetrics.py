@@ -14,9 +14,8 @@ from typing import TextIO
 from shardprof.analysis.result import GROUPS, Collective, RankSummary, Result
 from shardprof.render._focus import require_whole
 from shardprof.render._markup import write
-from shardprof.render._text import printable
 from shardprof.render._view import view
-from shardprof.words import numbers
+from shardprof.words import numbers, printable
 
 _Labels = tuple[tuple[str, str], ...]
 

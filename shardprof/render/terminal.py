@@ -13,9 +13,10 @@ from rich.text import Text
 from shardprof.analysis.result import Result
 from shardprof.render._findings import FindingText
 from shardprof.render._layout import GLYPHS, INDENT, drawn, indented, remarks, text_of, with_notes, write
-from shardprof.render._text import pack, printable, wrap
+from shardprof.render._text import pack, wrap
 from shardprof.render._view import GROUP_NAMES, View, focused_view
 from shardprof.trace.classes import class_name
+from shardprof.words import printable
 
 _ROOMY = 100
 

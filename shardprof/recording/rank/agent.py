@@ -33,6 +33,7 @@ from shardprof.recording.rank.window import Companion
 from shardprof.recording.record_file import RankFile
 from shardprof.recording.shield import report_failures_to, shielded, why
 from shardprof.trace.schema import RANK_FILE, CapturePlan, NcclSetup, RankRecord, RunFolder, Window, from_json
+from shardprof.words import printable
 
 P = ParamSpec("P")
 
@@ -235,7 +236,7 @@ class Agent:
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(Exception):  # a job may have closed or replaced it
-            sys.stderr.write(f"shardprof: {text}\n")
+            sys.stderr.write(f"shardprof: {printable(text)}\n")
             sys.stderr.flush()
 
 

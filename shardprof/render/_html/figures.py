@@ -11,8 +11,8 @@ from typing import Any
 
 from shardprof.render._palette import SYMBOLS, Look, line_look
 from shardprof.render._tables import Table
-from shardprof.render._text import cut, printable
-from shardprof.words import Scale, plural
+from shardprof.render._text import cut
+from shardprof.words import Scale, plural, printable
 
 _LONGEST_LABEL = 200
 

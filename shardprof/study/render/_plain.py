@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from shardprof.render._text import printable
+from shardprof.words import printable
 
 
 def plain(text: str) -> str:

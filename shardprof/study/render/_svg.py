@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
 from shardprof.render._palette import GROUP_COLOURS
-from shardprof.render._text import printable
 from shardprof.render._view import GROUP_NAMES
 from shardprof.study.conclusions.phrases import rate
 from shardprof.study.render._section import Bars, Chart, Line, Lines, Stacks
 from shardprof.study.render._style import SERIES
 from shardprof.trace.classes import class_name
+from shardprof.words import printable
 
 _WIDTH = 400
 _ROW, _BAR, _WHISKER = 31, 9, 3

@@ -8,12 +8,12 @@ from html import escape
 from typing import TextIO
 
 from shardprof.render._tables import Table
-from shardprof.render._text import printable
 from shardprof.study.conclusions.study_report import DOES_NOT_HOLD, HOLDS, StudyReport
 from shardprof.study.render._section import Section
 from shardprof.study.render._style import CSS
 from shardprof.study.render._svg import figure
 from shardprof.study.render._view import View, view_of
+from shardprof.words import printable
 
 _LONG = 40
 """From so many characters on, words in a table are wrapped."""

@@ -16,12 +16,13 @@ from rich.text import Text
 
 from shardprof.render._layout import GLYPHS, INDENT, indented, text_of, with_notes, write
 from shardprof.render._tables import Table
-from shardprof.render._text import pack, printable, wrap
+from shardprof.render._text import pack, wrap
 from shardprof.render._view import GROUP_NAMES
 from shardprof.study.conclusions.study_report import StudyReport
 from shardprof.study.render._section import Bars, Chart, Section, Stacks
 from shardprof.study.render._view import View, view_of
 from shardprof.trace.classes import class_name
+from shardprof.words import printable
 
 _LEAST_BAR = 12
 _MOST_WRAPPED = 1.5
