@@ -12,7 +12,17 @@ constexpr int open_shift = 23;
 constexpr int phase_shift = 16;
 constexpr uint64_t most_ends = 0xffff;
 
-constexpr uint32_t most_tried = 128;
+// Slots that are tried before one is given up: the next ones, then some that lie evenly over all, since those that hang
+// may lie side by side.
+constexpr uint32_t near = 64;
+constexpr uint32_t far = 64;
+constexpr uint32_t most_tried = near + far;
+
+uint32_t turn_of(uint32_t first, uint32_t tried) {
+  constexpr uint32_t apart = in_flight_slots / (far + 1);
+  if (tried == most_tried) return first;
+  return tried < near ? first + tried : first + (tried - near + 1) * apart;
+}
 
 constexpr int slot_bits = 12;
 constexpr int step_bits = 3;
@@ -38,9 +48,8 @@ struct State {
     return uint64_t{generation} << generation_shift | uint64_t{ended} << ended_shift | uint64_t{open} << open_shift |
            static_cast<uint64_t>(phase) << phase_shift | ends;
   }
-  [[nodiscard]] bool runs(uint32_t its_generation) const {
-    return generation == its_generation && (phase == Phase::live || phase == Phase::held);
-  }
+  [[nodiscard]] bool runs(uint32_t its_generation) const { return generation == its_generation && runs(); }
+  [[nodiscard]] bool runs() const { return phase == Phase::live || phase == Phase::held; }
 };
 
 uint32_t spread(uint64_t first, uint64_t last) {
@@ -93,10 +102,9 @@ InFlight* Slots::take(Handle::What what, Handle& handle) {
   const uint32_t oldest = next_.fetch_add(1, std::memory_order_relaxed);
   // One that hangs keeps its slot while others come and go.
   for (uint32_t tried = 0; tried <= most_tried; ++tried) {
-    const uint32_t turn = tried == most_tried ? oldest : oldest + tried;
+    const uint32_t turn = turn_of(oldest, tried);
     const uint32_t place = turn % in_flight_slots;
-    if (tried < most_tried && phase_of(place) == Phase::live) continue;
-    if (InFlight* slot = own(place)) {
+    if (InFlight* slot = own(place, tried < most_tried ? GivenUp::held : GivenUp::evicted)) {
       skip_to(turn + 1);  // who comes next need not try these again
       reset(*slot);
       const State mine = State::of(slot->state.load(std::memory_order_relaxed));
@@ -111,19 +119,17 @@ InFlight* Slots::take(Handle::What what, Handle& handle) {
 // Never back: whoever was long at it would send all others to slots that have just been taken.
 void Slots::skip_to(uint32_t turn) {
   uint32_t next = next_.load(std::memory_order_relaxed);
-  while (static_cast<int32_t>(turn - next) > 0 &&
-         !next_.compare_exchange_weak(next, turn, std::memory_order_relaxed)) {
+  while (static_cast<int32_t>(turn - next) > 0 && !next_.compare_exchange_weak(next, turn, std::memory_order_relaxed)) {
   }
 }
 
-Phase Slots::phase_of(uint32_t place) const {
-  return State::of(file_.in_flight()[place % in_flight_slots].state.load(std::memory_order_acquire)).phase;
-}
-
-InFlight* Slots::own(uint32_t place) {
+InFlight* Slots::own(uint32_t place, GivenUp otherwise) {
   InFlight& slot = file_.in_flight()[place];
-  if (phase_of(place) != Phase::free && !give_up(slot, false)) return nullptr;
   uint64_t word = slot.state.load(std::memory_order_acquire);
+  if (State::of(word).phase != Phase::free) {
+    if (!give_up(slot, word, otherwise)) return nullptr;
+    word = slot.state.load(std::memory_order_acquire);
+  }
   const State free = State::of(word);
   if (free.phase != Phase::free) return nullptr;
   const State mine{.generation = free.generation + 1, .ended = 0, .open = false, .phase = Phase::owned, .ends = 0};
@@ -177,22 +183,22 @@ bool Slots::end(InFlight& slot, const Handle& handle) {
 
 void Slots::give_up_all_of(uint16_t communicator) {
   for (InFlight& slot : file_.in_flight()) {
-    const Phase phase = State::of(slot.state.load(std::memory_order_acquire)).phase;
-    const bool runs = phase == Phase::live || phase == Phase::held;
-    if (runs && std::atomic_ref(slot.record.communicator).load(std::memory_order_relaxed) == communicator) {
-      give_up(slot, true);
-    }
+    uint64_t word = 0;
+    do {
+      word = slot.state.load(std::memory_order_acquire);
+    } while (std::atomic_ref(slot.record.communicator).load(std::memory_order_relaxed) == communicator &&
+             State::of(word).runs() && !give_up(slot, word, GivenUp::with_communicator));
   }
 }
 
-bool Slots::give_up(InFlight& slot, bool communicator_ends) {
-  uint64_t word = slot.state.load(std::memory_order_acquire);
+// The use that was seen, no later one: slots come and go between two looks.
+bool Slots::give_up(InFlight& slot, uint64_t word, GivenUp why) {
   State state = State::of(word);
-  if (state.phase != Phase::live && state.phase != Phase::held) return false;
   const bool incomplete_then = state.phase == Phase::live;
+  if (state.phase != Phase::held && (!incomplete_then || why == GivenUp::held)) return false;
   state.phase = Phase::owned;
   if (!slot.state.compare_exchange_strong(word, state.word(), std::memory_order_acq_rel)) return false;
-  if (incomplete_then && !communicator_ends) file_.header().evicted.fetch_add(1, std::memory_order_relaxed);
+  if (incomplete_then && why == GivenUp::evicted) file_.header().evicted.fetch_add(1, std::memory_order_relaxed);
   complete(slot, incomplete_then ? incomplete : 0);
   return true;
 }

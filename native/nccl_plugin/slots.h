@@ -55,11 +55,14 @@ class Slots {
   void give_up_all_of(uint16_t communicator);
 
  private:
-  [[nodiscard]] Phase phase_of(uint32_t place) const;
+  // Which records go out before their last end: those that may be whole, which nobody can tell; also those that are
+  // not, where there is no room or no communicator any more.
+  enum class GivenUp : uint8_t { held, evicted, with_communicator };
+
   void skip_to(uint32_t turn);
-  InFlight* own(uint32_t place);
+  InFlight* own(uint32_t place, GivenUp otherwise);
   void complete(InFlight& slot, uint8_t flags);
-  bool give_up(InFlight& slot, bool communicator_ends);
+  bool give_up(InFlight& slot, uint64_t word, GivenUp why);
 
   RingFile& file_;
   std::atomic<uint32_t> next_{0};

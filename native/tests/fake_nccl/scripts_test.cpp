@@ -2,6 +2,7 @@
 //   scripts_test PLUGIN VERSION
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "../check.h"
@@ -35,6 +36,7 @@ class Scripts {
     proxies_and_their_steps();
     what_comes_too_late_is_counted();
     what_nobody_asked_for_gets_no_handle();
+    those_that_hang_keep_their_slots();
     more_in_flight_than_slots();
     a_full_ring_drops();
     a_forked_child_is_silent();
@@ -280,6 +282,28 @@ class Scripts {
       CHECK(nccl_.begin_other(version < 5 ? type & 0xff : type) == nullptr);
     }
     CHECK(reader_.take().empty());
+  }
+
+  void those_that_hang_keep_their_slots() {
+    const uint64_t before = reader_.header().evicted.load();
+    constexpr uint32_t hanging = 1000;  // side by side
+    std::vector<void*> operations;
+    for (uint32_t i = 0; i < hanging; ++i) {
+      operations.push_back(nccl_.begin_collective({.function = "Hangs", .sequence = i, .channels = 1}));
+    }
+    for (uint32_t i = 0; i < 3 * shardprof::nccl::in_flight_slots; ++i) {
+      play({.sequence = i, .channels = 1}, 1, 2);
+      if (i % hanging == 0) (void)reader_.take();
+    }
+    CHECK(reader_.header().evicted.load() == before);
+    (void)reader_.take();
+    for (void* operation : operations) {
+      nccl_.stop(operation);
+      nccl_.end_channel(nccl_.begin_channel(operation, 0, 1), 2);
+    }
+    const std::vector<Seen> ended = collectives();
+    const auto hung = [&](const Seen& record) { return reader_.string(record.function) == "Hangs"; };
+    CHECK(std::count_if(ended.begin(), ended.end(), hung) == hanging);
   }
 
   void more_in_flight_than_slots() {
