@@ -248,6 +248,16 @@ def test_totals_become_rates_from_one_sample_to_the_next(tmp_path: Path) -> None
     assert rates == [(BASE_NS, 200), (BASE_NS + 250 * MS, 0), (BASE_NS + 1000 * MS, 20)]
 
 
+def test_a_total_has_a_track_once_it_grows(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    rank_folder(run, 0)
+    totals = ((0, 5), (250, 5), (500, 5), (750, 6), (1000, 6))
+    values = [(at, {"tx_bytes": total, "rx_bytes": 9}) for at, total in totals]
+    host_folder(run, *(sample(time_ms, eth0=counters) for time_ms, counters in values))
+    still_then_growing = [(BASE_NS, 0), (BASE_NS + 500 * MS, 4), (BASE_NS + 750 * MS, 0)]
+    assert timeline(run).counters() == {("host node-a", "eth0 · sent B/s"): still_then_growing}
+
+
 def test_what_happened_stands_where_it_happened(tmp_path: Path) -> None:
     run = tmp_path / "run"
     rank_folder(run, 0)
