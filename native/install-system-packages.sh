@@ -41,7 +41,7 @@ if [ "$purpose" = test ]; then
   [ -x /usr/sbin/sshd ] || have sshd || optional+=(openssh-server)
   have chromium || have google-chrome || optional+=(chromium)
   have man || optional+=(man-db)
-  for program in fish mandoc zsh; do have $program || optional+=($program); done
+  for program in fish mandoc tcsh zsh; do have $program || optional+=($program); done
 fi
 [ $((${#missing[@]} + ${#optional[@]})) -gt 0 ] || exit 0
 
