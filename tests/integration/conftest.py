@@ -84,6 +84,32 @@ def record_job(
     return Recorded(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr.decode(), folder=folder)
 
 
+def run_script(
+    cwd: Path,
+    script: str,
+    *,
+    ranks: int = 1,
+    before: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run a training script by itself, which may record itself, alone or on several ranks. `before` is told to Python;
+    where `check`, its exit code has to be 0."""
+    (cwd / "train.py").write_text(script)
+    torchrun = ("-m", "torch.distributed.run", "--master-port", free_port(), "--nproc-per-node", str(ranks))
+    done = subprocess.run(
+        [sys.executable, *before, *(torchrun if ranks > 1 else ()), "train.py"],
+        cwd=cwd,
+        env=job_environment(environment),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
 def free_port() -> str:
     """A port that nothing listens on, for jobs whose launcher would take the default one."""
     with socket.socket() as probe:
@@ -108,6 +134,11 @@ def free_port_fixture() -> Callable[[], str]:
 @pytest.fixture(scope="session", name="record_job")
 def record_job_fixture() -> Callable[..., Recorded]:
     return record_job
+
+
+@pytest.fixture(scope="session", name="run_script")
+def run_script_fixture() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return run_script
 
 
 @pytest.fixture(scope="session", name="record_command")

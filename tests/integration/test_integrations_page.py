@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ arguments = TrainingArguments(
 )
 """
 
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 READERS = {
     "a block": ("", 1, "shardprof.record() as recording:\n    for"),
     "ranks": ("", 2, "init_process_group"),
@@ -62,21 +62,11 @@ def test_every_block_of_the_page_is_run() -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_block_runs(reader: str, tmp_path: Path, job_environment: Any, free_port: Any) -> None:
+def test_a_block_runs(reader: str, tmp_path: Path, run_script: Any) -> None:
     before, ranks, sign = READERS[reader]
-    (tmp_path / "train.py").write_text(before + next(block for block in BLOCKS if sign in block))
+    script = before + next(block for block in BLOCKS if sign in block)
     (tmp_path / "traces").symlink_to(CHECKOUT / "traces")
-    torchrun = ("-m", "torch.distributed.run", "--master-port", free_port(), "--nproc-per-node", str(ranks))
-    done = subprocess.run(
-        [sys.executable, *(torchrun if ranks > 1 else ()), "train.py"],
-        cwd=tmp_path,
-        env=job_environment({"HF_HUB_OFFLINE": "1"}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_script(tmp_path, script, ranks=ranks, environment=OFFLINE)
     if reader == "jupyter":
         assert "compute" in done.stdout
     else:

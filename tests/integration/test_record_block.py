@@ -63,17 +63,11 @@ Job = Callable[..., Any]
 
 
 @pytest.fixture
-def job(tmp_path: Path, job_environment: Any, free_port: Any) -> Job:
-    """Runs a script, alone or on two ranks; what it told, its exit code and its stderr."""
+def job(tmp_path: Path, run_script: Any) -> Job:
+    """Runs a script; what it told, and how it ended."""
 
-    def run(script: str, *, ranks: int = 1, before: tuple[str, ...] = (), check: bool = True) -> Any:
-        (tmp_path / "train.py").write_text(script)
-        torchrun = ("-m", "torch.distributed.run", "--master-port", free_port(), "--nproc-per-node", str(ranks))
-        command = [sys.executable, *before, *(torchrun if ranks > 1 else ()), "train.py"]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=job_environment(), capture_output=True, text=True, timeout=120, check=False
-        )
-        assert not check or done.returncode == 0, done.stderr
+    def run(script: str, **how: Any) -> Any:
+        done = run_script(tmp_path, script, **how)
         told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         return told, done
 

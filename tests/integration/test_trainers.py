@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,30 +71,14 @@ def trainer():
 
 
 @pytest.fixture
-def told(tmp_path: Path, job_environment: Any, free_port: Any) -> Callable[..., tuple[str, list[Any]]]:
+def told(tmp_path: Path, run_script: Any, report_of: Any) -> Callable[..., tuple[str, list[Any]]]:
     """Runs a script, alone or on two ranks: its stderr, and the reports of the runs that it left, the oldest first."""
 
     def run(script: str, *, ranks: int = 1) -> tuple[str, list[Any]]:
-        (tmp_path / "train.py").write_text(script)
-        torchrun = ("-m", "torch.distributed.run", "--master-port", free_port(), "--nproc-per-node", str(ranks))
-        done = subprocess.run(
-            [sys.executable, *(torchrun if ranks > 1 else ()), "train.py"],
-            cwd=tmp_path,
-            env=job_environment({"HF_HUB_OFFLINE": "1"}),
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stderr, [_report(folder) for folder in sorted(tmp_path.glob("run*"))]
+        done = run_script(tmp_path, script, ranks=ranks, environment={"HF_HUB_OFFLINE": "1"})
+        return done.stderr, [report_of(folder) for folder in sorted(tmp_path.glob("run*"))]
 
     return run
-
-
-def _report(folder: Path) -> Any:
-    command = [sys.executable, "-m", "shardprof", "report", str(folder), "--format", "json"]
-    return json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout)
 
 
 def needs(module: str) -> None:

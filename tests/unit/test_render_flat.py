@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,6 @@ import polars as pl
 import pytest
 
 from shardprof import cli
-from shardprof.analysis.cache import report_of
 from shardprof.analysis.comparing.compare import compare
 from shardprof.analysis.comparing.measured import measured
 from shardprof.analysis.result import Result
@@ -26,22 +23,12 @@ from shardprof.render import parquet as parquet_output
 from shardprof.render._flat import Table, comparison_tables, report_tables
 from shardprof.trace.quality import Quality
 from shardprof.trace.reading import USUAL_READING
-from shardprof.trace.run import load
 
-CHECKOUT = Path(__file__).parents[2]
-PLACE = Path(os.environ.get("SHARDPROF_TRACES") or CHECKOUT.parent / "shared" / "traces")
-RUNS = CHECKOUT / "traces"
-FSDP2, ZERO3 = RUNS / "fsdp2-vit-2ranks", RUNS / "zero3-vit-2ranks"
-PATHS = [FSDP2, ZERO3, PLACE / "dlrm-8rank-v100", PLACE / "stragglers" / "slow-worker.json.gz"]
+from .real_reports import DLRM, FSDP2, SLOW_WORKER, ZERO3, result_of
+
+PATHS = [FSDP2, ZERO3, DLRM, SLOW_WORKER]
 COLUMNS_AROUND = {"ranks_steps": 2, "collectives_sizes": 3, "stragglers_evidence": 2, "findings_evidence": 2}
 FACTS = ("settings", "versions", "environment")
-
-
-@functools.cache
-def result_of(path: Path) -> Result:
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return report_of(load([path]))
 
 
 @pytest.fixture(scope="module")

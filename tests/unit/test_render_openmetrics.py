@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
 import math
-import os
 from pathlib import Path
 
 import pytest
@@ -16,25 +14,15 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
-from shardprof.analysis.cache import report_of
 from shardprof.analysis.result import GROUPS, Result
 from shardprof.render import openmetrics
-from shardprof.render._text import printable
-from shardprof.trace.run import load
+from shardprof.words import printable
 
-CHECKOUT = Path(__file__).parents[2]
-PLACE = Path(os.environ.get("SHARDPROF_TRACES") or CHECKOUT.parent / "shared" / "traces")
-FSDP2 = CHECKOUT / "traces" / "fsdp2-vit-2ranks"
-PATHS = [FSDP2, PLACE / "dlrm-8rank-v100", PLACE / "stragglers" / "slow-worker.json.gz"]
+from .real_reports import DLRM, FSDP2, SLOW_WORKER, result_of
+
+PATHS = [FSDP2, DLRM, SLOW_WORKER]
 UNITS = {"seconds", "bytes", "ratio", "bytes_per_second", ""}
 Values = dict[frozenset[tuple[str, str]], float]
-
-
-@functools.cache
-def result_of(path: Path) -> Result:
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return report_of(load([path]))
 
 
 @pytest.fixture(scope="module")
