@@ -167,6 +167,13 @@ def test_knobs_of_all_frameworks_are_named_where_it_is_not_known() -> None:
     assert "DeepSpeed:" in found.knob
 
 
+def test_a_slow_rank_without_gpus_is_looked_at_without_their_tools() -> None:
+    made = case(stragglers=(straggler("compute"),))
+    (found,) = findings(replace(made, ranks=tuple(replace(rank, device="cpu") for rank in made.ranks)))
+    assert "nvidia" not in found.knob
+    assert "numactl" in found.knob
+
+
 def test_what_wins_most_comes_first() -> None:
     made = case("FSDP2", compute=50, launch_bound=20, data_loading=30)
     found = findings(replace(made, stragglers=(straggler("link"),)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from shardprof.analysis.result import Finding, Straggler
 from shardprof.analysis.rules._case import Case, Turn
@@ -61,6 +62,9 @@ _RULES: Mapping[str, tuple[str, str, Turn]] = {
     ),
 }
 
+_ON_CPU = "top on that node; cores of its own for each rank: numactl --physcpubind, or taskset -c"
+"""Where no GPU computes, what shows and mends that a rank is slower at the same work."""
+
 
 def find(case: Case) -> Iterator[Finding]:
     """A finding for each rank that the comparison of ranks has named with a cause."""
@@ -71,5 +75,7 @@ def find(case: Case) -> Iterator[Finding]:
 
 def _finding(straggler: Straggler, case: Case) -> Finding:
     rule, what, turn = _RULES[straggler.cause]
+    if straggler.cause == "compute" and not case.on_gpu:
+        turn = replace(turn, knob=_ON_CPU)
     title = f"Rank {straggler.rank} {what}, and the others wait for it"
     return case.finding(rule, title, list(straggler.evidence), straggler.cost_ns_per_step, turn)
